@@ -1,0 +1,176 @@
+/* larder: a cache shared by the processes of one machine.
+ *
+ * Reads look into the daemon's memory: no syscall, no lock, no store to shared memory. Writes go to the daemon through a ring that
+ * this process shares with it alone. Every function may be called from any thread at any time, except that nothing may be
+ * called on a handle once larder_close() was called on it.
+ *
+ * Results: 0 done; positive, an outcome to handle (enum larder_result); negative, -errno. Nothing here prints, exits, takes a signal, or
+ * allocates memory on the way of a get or a set.
+ *
+ * Keys are bytes, 1 to LARDER_KEY_MAX of them. An item (key, value, 16 bytes, padding to 8) is at most half a block of the arena: 1 MiB unless
+ * the segment is smaller than 256 MiB; larder_item_max() tells. Lengths are bytes, times are milliseconds.
+ */
+#ifndef LARDER_H
+#define LARDER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LARDER_VERSION "0.1.0"
+#define LARDER_KEY_MAX 1024
+
+struct larder;    /* an attachment: one lane, shared by the threads of this process; a process may have several */
+struct larder_ns; /* a namespace seen through it; lives as long as its handle */
+
+enum larder_result {
+    LARDER_OK = 0,
+    LARDER_MISS = 1,      /* no such item, or it has expired */
+    LARDER_TOO_SMALL = 2, /* the value does not fit the buffer; its size was stored, nothing was copied */
+    LARDER_BUSY = 3,      /* the ring stayed full until the deadline; nothing was written */
+    LARDER_FULL = 4,      /* the namespace refuses eviction and is full; nothing was written */
+    LARDER_DOWN = 5,      /* no live daemon; nothing was written */
+    LARDER_STALE = 6,     /* the daemon has been silent for longer than max_silence_ms */
+    LARDER_TIMEOUT = 7,   /* not yet; what was waited for may still happen */
+    LARDER_LOST = 8,      /* the daemon that had the ticket is gone, with everything in it */
+    LARDER_DISCARDED = 9, /* the write came too late: its namespace was reset in between */
+    /* why larder_open() failed */
+    LARDER_NO_SOCKET = 20, /* nothing listens at the path */
+    LARDER_DENIED = 21,    /* not permitted to connect to it */
+    LARDER_VERSION_MISMATCH = 22, /* the daemon speaks another layout version */
+    LARDER_NOT_SEALED = 23, /* what it sent is not a sealed segment: not a larderd */
+    LARDER_TOO_MANY = 24,  /* all its lanes are taken */
+    LARDER_PROTOCOL = 25,  /* it sent something else than an answer */
+};
+
+/* One line for a result of any function here, never NULL. Static memory; thread-safe; no syscall. */
+const char *larder_strerror(int result);
+
+/* The library's version, for example "0.1.0". */
+const char *larder_version(void);
+
+/* ---- opening ---- */
+
+struct larder_options {
+    size_t size;             /* sizeof(struct larder_options) */
+    const char *socket;      /* NULL: $LARDER_SOCKET, else /run/larder/default.sock, else $XDG_RUNTIME_DIR/larder/default.sock */
+    uint32_t open_timeout_ms; /* how long to wait for a daemon that is not there yet; 0: only what an answer takes (at most 5 s) */
+    uint32_t max_silence_ms; /* gets return LARDER_STALE once the daemon was silent for longer; 0: never; below 200 is taken as 200 */
+    uint32_t busy_timeout_ms; /* how long a write waits for room in the ring; 0: 1 ms; LARDER_NO_WAIT: not at all */
+    uint32_t flags;          /* LARDER_OPEN_... */
+};
+#define LARDER_NO_WAIT UINT32_MAX
+#define LARDER_OPEN_NO_POPULATE 1u /* do not map the segment's pages in advance: opening is faster, first touches of a page are slower */
+#define LARDER_OPEN_WAIT_VISIBLE 2u /* every set and delete waits until it is visible to every process, as with LARDER_SET_WAIT */
+
+/* Attaches to a daemon. options may be NULL. 0 and *out, to be closed with larder_close(); or LARDER_NO_SOCKET, LARDER_DENIED,
+ * LARDER_VERSION_MISMATCH, LARDER_NOT_SEALED, LARDER_TOO_MANY, LARDER_PROTOCOL, LARDER_TIMEOUT, -EINVAL (options), -ENOMEM, -errno; then *out is NULL.
+ * Cost: about 30 syscalls and 2 to 5 ms per GiB of segment. The segment is mapped read-only and shows up as shared memory in this process's RSS.
+ * After fork() the child's first call attaches anew by itself, with a lane of its own; parent and child may both go on. */
+int larder_open(struct larder **out, const struct larder_options *options);
+
+/* Detaches and frees. What was acknowledged is still applied. NULL is fine. No other call on this handle may be running. */
+void larder_close(struct larder *);
+
+/* The namespace that every daemon has. Owned by the handle. NULL only for NULL. */
+struct larder_ns *larder_default(struct larder *);
+
+/* Bytes of the largest item: key, value and 16 bytes of header. */
+size_t larder_item_max(struct larder *);
+
+/* ---- reading ---- */
+
+/* Copies the value of key into buffer (capacity bytes) and its size into *size (may be NULL).
+ * 0; LARDER_MISS; LARDER_TOO_SMALL (*size is set, buffer untouched or partly overwritten; capacity 0 with a NULL buffer asks for the size);
+ * LARDER_STALE; -EINVAL (key size, NULL). When not 0 the buffer's content is undefined. Sees every earlier set and delete of this process.
+ * Cost: a hash, 1 to 4 cache lines of the table (1.3 on average), the item's lines; no store, no syscall. */
+int larder_get(struct larder_ns *, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size);
+
+struct larder_item {
+    size_t size;         /* sizeof(struct larder_item); in an array also its stride */
+    void *buffer;        /* in: where the value goes, the caller's */
+    size_t capacity;     /* in: bytes there */
+    size_t value_size;   /* out: bytes of the value */
+    uint64_t version;    /* out: changes with every write of the item; 0 when it was read from the own ring before it was visible */
+    int64_t ttl_ms;      /* out: time left, LARDER_TTL_NONE if it never expires */
+    uint32_t flags;      /* out: as given to set */
+    int32_t result;      /* out: 0, LARDER_MISS, LARDER_TOO_SMALL, LARDER_STALE, -EINVAL */
+};
+
+/* As larder_get(), with everything known about the item. item->size, buffer and capacity are set by the caller. Also costs a look at the clock. */
+int larder_get_item(struct larder_ns *, const void *key, size_t key_size, struct larder_item *item);
+
+struct larder_key {
+    size_t size;          /* sizeof(struct larder_key): the array's stride */
+    const void *data;
+    size_t data_size;
+    uint64_t hash;        /* prepared by larder_key_prepare(); used if segment_id is the segment's, else computed */
+    uint64_t segment_id;  /* 0: not prepared */
+};
+
+/* Fills hash and segment_id from data, for keys that are asked for again and again. 0; -EINVAL. */
+int larder_key_prepare(struct larder_ns *, struct larder_key *key);
+
+/* n gets at once: their memory accesses overlap, which is several times faster than one by one when the data is not in the CPU's cache.
+ * items[i].result says how each went; *hits (may be NULL) counts the zeros. Returns 0, LARDER_STALE, or -EINVAL (NULL, a stride too small). */
+int larder_get_many(struct larder_ns *, const struct larder_key *keys, struct larder_item *items, size_t n, size_t *hits);
+
+/* ---- writing ---- */
+
+typedef uint64_t larder_ticket; /* names a write of this handle; 0 is none */
+
+#define LARDER_TTL_DEFAULT 0
+#define LARDER_TTL_NONE (-1)
+
+struct larder_set_options {
+    size_t size;     /* sizeof(struct larder_set_options) */
+    int64_t ttl_ms;  /* LARDER_TTL_DEFAULT: the namespace's; LARDER_TTL_NONE; else at most 2^40 - 1 less the segment's age */
+    uint32_t flags;  /* stored with the item, given back by get_item; larder does not look at them */
+    uint32_t how;    /* LARDER_SET_WAIT */
+};
+#define LARDER_SET_WAIT 1u /* return when the write is visible to every process */
+
+/* Writes an item. options and ticket may be NULL; value may be NULL if value_size is 0. The bytes are copied before the call returns.
+ * 0: acknowledged: it will be applied, also if this process or the daemon's worker is killed now, in the order of this thread's calls, and this process
+ * sees it from now on; other processes see it when it is applied, usually within a microsecond. LARDER_BUSY, LARDER_DOWN, LARDER_FULL: nothing was written.
+ * -EINVAL: key or options; -E2BIG: the item is larger than larder_item_max(); nothing was written. With LARDER_SET_WAIT also LARDER_TIMEOUT (after 1 s; it
+ * is acknowledged and will be applied).
+ * Cost: one compare-and-swap and the copy, to memory shared with the daemon only; one eventfd write if the daemon sleeps. */
+int larder_set(struct larder_ns *, const void *key, size_t key_size, const void *value, size_t value_size,
+               const struct larder_set_options *options, larder_ticket *ticket);
+
+/* Deletes key, if there is such an item when the delete is applied. Results as larder_set(); whether there was one is not said. */
+int larder_delete(struct larder_ns *, const void *key, size_t key_size, larder_ticket *ticket);
+
+/* Waits until the write of that ticket is visible to every process. 0; LARDER_TIMEOUT; LARDER_LOST; -EINVAL (not a ticket of this handle).
+ * Spins for some microseconds, then sleeps. timeout_ms 0 only looks. */
+int larder_wait(struct larder *, larder_ticket ticket, uint32_t timeout_ms);
+
+/* Waits until everything that was acknowledged to any thread of this process before the call is visible. 0; LARDER_TIMEOUT; LARDER_LOST. */
+int larder_flush(struct larder *, uint32_t timeout_ms);
+
+/* ---- looking ---- */
+
+struct larder_stats {
+    size_t size; /* sizeof(struct larder_stats) */
+    /* the segment */
+    uint64_t segment_bytes, table_bytes, arena_bytes;
+    uint64_t live_items, live_bytes;
+    uint64_t slots, slots_used;
+    uint64_t sets, deletes, evicted, no_room; /* applied by the daemon, of all processes, since the segment was made */
+    uint64_t silence_ms;                      /* since the writer's last sign of life */
+    uint64_t worker_count;                    /* workers there have been: 1 + restarts */
+    /* this handle */
+    uint64_t gets, hits, restarts, own_sets, own_deletes, busy, lines, own_reads;
+};
+
+/* Fills *stats (its size set by the caller). 0; -EINVAL. Cost: a walk over the block descriptors; no syscall. */
+int larder_stats(struct larder *, struct larder_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

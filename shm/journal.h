@@ -1,0 +1,48 @@
+/* The intent: how a change of several words happens at once although the worker may be killed between any two instructions.
+ *
+ *   begin:   the writer collects (word, value) steps                 nothing of it is visible yet
+ *   commit:  n_steps = n (release)                                   from here the change will happen, whoever completes it
+ *            word = value, for each step in order (release)          readers see each word as it is stored
+ *            n_steps = 0 (release)                                   from here the next intent may be written
+ *   recover: a new worker that finds n_steps != 0 makes all the stores again, from the first.
+ *
+ * Values are absolute, so a store made twice is a store made once; nobody else writes these words. The order of the steps is the order the table and the arena
+ * need for their readers (displaced word up, new slot, old slot, displaced word down); going through it a second time passes only through states that
+ * were passed the first time. The last step of a record's intent is its lane's applied position: a record whose intent was written is never
+ * executed again, only completed. A record that changes one word only, its position, needs no intent.
+ */
+#ifndef LRD_JOURNAL_H
+#define LRD_JOURNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shm/layout.h"
+#include "shm/segment.h"
+
+struct lrd_journal_writer {
+    struct lrd_store *s;
+    unsigned n;                        /* steps collected */
+    lrd_u64 *word[LRD_STEPS];
+    uint64_t value[LRD_STEPS];
+};
+
+void lrd_journal_init(struct lrd_journal_writer *j, struct lrd_store *s);
+
+static inline void lrd_journal_begin(struct lrd_journal_writer *j) { j->n = 0; }
+
+/* What a word will be after the steps collected so far. */
+uint64_t lrd_journal_read(const struct lrd_journal_writer *j, const lrd_u64 *word);
+
+/* Adds a step. A word may have several: each is stored in its turn. */
+void lrd_journal_step(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t value);
+
+/* A step that adds to what the word will be. */
+void lrd_journal_add(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t n);
+
+void lrd_journal_commit(struct lrd_journal_writer *j);
+
+/* Completes an intent that a dead worker left. True if there was one. Before anything else touches the segment. */
+bool lrd_journal_recover(struct lrd_store *s);
+
+#endif

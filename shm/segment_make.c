@@ -1,0 +1,173 @@
+/* Making a segment: how large its parts are, and what is in them before the first record. */
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "shm/item.h"
+
+/* Of the table when the arena is full: no put without room up to 0.75, 1.2 lines per hit at 0.70 (HACKING.md). */
+#define LOAD_DEFAULT 0.70
+
+/* The arena is cut into about this many blocks: enough that the spare ones and the open one are under 3 %, few enough that block words stay in L1. */
+#define BLOCKS_WANTED 128u
+#define BLOCKS_LEAST 8u
+
+static uint64_t round_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
+
+static uint32_t log2_floor(uint64_t x) { return 63u - (uint32_t)__builtin_clzll(x | 1); }
+
+static uint32_t clamp(uint32_t x, uint32_t low, uint32_t high) { return x < low ? low : x > high ? high : x; }
+
+/* Cells for the wanted bytes, at least for two of the largest items: one may be read while the next is written. */
+static uint32_t cells_for(uint32_t ring_bytes, uint32_t item_max)
+{
+    uint32_t least = 64;
+    uint64_t want = ring_bytes / LRD_CELL, need = 2 * ((uint64_t)item_max + sizeof(struct lrd_record) + LRD_CELL) / LRD_CELL;
+    /* A record that just fits half a block needs a little more than half of a ring of a block: the next power of two would double every lane. */
+    if (need > want && (uint64_t)item_max * 2 <= want * LRD_CELL)
+        need = want;
+    while (least < want || least < need)
+        least *= 2;
+    return least > 1u << 15 ? 1u << 15 : least;
+}
+
+static uint64_t lay(struct lrd_part *part, uint64_t off, uint64_t bytes, uint64_t align)
+{
+    part->off = round_up(off, align);
+    part->bytes = round_up(bytes, LRD_PAGE);
+    return part->off + part->bytes;
+}
+
+/* All parts for a given number of blocks and pairs; the end of the last. */
+static uint64_t lay_all(const struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS])
+{
+    uint64_t align = g->segment_bytes >= 16 * (uint64_t)LRD_HUGE ? LRD_HUGE : LRD_PAGE; /* a small segment would be all padding */
+    uint64_t off = lay(&parts[LRD_PART_HEADER], 0, sizeof(struct lrd_header), LRD_PAGE);
+    off = lay(&parts[LRD_PART_NAMESPACES], off, LRD_NAMESPACES * sizeof(struct lrd_namespace), LRD_PAGE);
+    off = lay(&parts[LRD_PART_COUNTERS], off, LRD_N_COUNTERS * sizeof(lrd_u64), LRD_PAGE);
+    off = lay(&parts[LRD_PART_LANES], off, g->n_lanes * sizeof(struct lrd_lane_words), LRD_PAGE);
+    off = lay(&parts[LRD_PART_JOURNAL], off, sizeof(struct lrd_journal), LRD_PAGE);
+    off = lay(&parts[LRD_PART_BLOCK_WORDS], off, g->n_blocks * sizeof(lrd_u64), LRD_PAGE);
+    off = lay(&parts[LRD_PART_DESCRIPTORS], off, g->n_blocks * sizeof(struct lrd_descriptor), LRD_PAGE);
+    off = lay(&parts[LRD_PART_TABLE], off, (uint64_t)g->n_pairs * 2 * sizeof(struct lrd_bucket), align);
+    return lay(&parts[LRD_PART_ARENA], off, (uint64_t)g->n_blocks << g->block_shift, align);
+}
+
+int lrd_segment_plan(const struct lrd_plan *plan, struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], uint64_t *least_bytes)
+{
+    double load = plan->load > 0 ? plan->load : LOAD_DEFAULT;
+    uint64_t memory = plan->memory_bytes & ~(uint64_t)(LRD_HUGE - 1);
+    memset(g, 0, sizeof *g);
+    if (least_bytes)
+        *least_bytes = 4 * (uint64_t)LRD_HUGE;
+    if (memory < 4 * (uint64_t)LRD_HUGE || plan->average_item == 0 || load > 0.9 || load < 0.05 || plan->n_lanes == 0)
+        return -EINVAL;
+
+    g->segment_bytes = memory;
+    g->reserve_bytes = memory;
+    g->n_lanes = plan->n_lanes;
+    g->average_item = plan->average_item;
+    g->granule_shift = 3;
+    while (memory >> 32 >= UINT64_C(1) << g->granule_shift)
+        g->granule_shift++;
+
+    uint64_t per_item = (uint64_t)sizeof(struct lrd_item) + plan->average_item + 4 /* padding, on average */;
+    double slot_bytes = (double)sizeof(struct lrd_bucket) / LRD_SLOTS / load;
+    uint64_t arena = (uint64_t)((double)memory * (double)per_item / ((double)per_item + slot_bytes));
+    g->block_shift = plan->block_shift ? plan->block_shift : clamp(log2_floor(arena / BLOCKS_WANTED), LRD_BLOCK_SHIFT_MIN, LRD_BLOCK_SHIFT_MAX);
+    g->item_max = 1u << (g->block_shift - 1);
+    g->n_cells = cells_for(plan->ring_bytes, g->item_max);
+
+    /* The table takes what it was reckoned to need; whole blocks take the rest. */
+    g->n_blocks = (uint32_t)(arena >> g->block_shift) + 1;
+    do {
+        g->n_blocks--;
+        double items = (double)((uint64_t)g->n_blocks << g->block_shift) / (double)per_item;
+        g->n_pairs = (uint32_t)(items / load / LRD_SLOTS / 2) + 2;
+    } while (g->n_blocks > BLOCKS_LEAST && lay_all(g, parts) > memory);
+    if (g->n_blocks < BLOCKS_LEAST || lay_all(g, parts) > memory) {
+        if (least_bytes)
+            *least_bytes = round_up(lay_all(g, parts), LRD_HUGE);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static void fill_store(struct lrd_store *s, void *base)
+{
+    unsigned char *b = base;
+    const struct lrd_part *parts = s->header->parts;
+    void *const at[LRD_N_PARTS] = {
+        b + parts[0].off, b + parts[1].off, b + parts[2].off, b + parts[3].off, b + parts[4].off,
+        b + parts[5].off, b + parts[6].off, b + parts[7].off, b + parts[8].off,
+    };
+    s->base = b;
+    s->namespaces = at[LRD_PART_NAMESPACES];
+    s->counters = at[LRD_PART_COUNTERS];
+    s->lanes = at[LRD_PART_LANES];
+    s->journal = at[LRD_PART_JOURNAL];
+    s->block_words = at[LRD_PART_BLOCK_WORDS];
+    s->descriptors = at[LRD_PART_DESCRIPTORS];
+    s->buckets = at[LRD_PART_TABLE];
+    s->arena = at[LRD_PART_ARENA];
+}
+
+enum lrd_segment_state lrd_store_init(struct lrd_store *s, void *base, size_t bytes)
+{
+    memset(s, 0, sizeof *s);
+    enum lrd_segment_state state = lrd_reader_init(&s->r, base, bytes);
+    if (state != LRD_SEGMENT_GOOD)
+        return state;
+    s->header = base;
+    fill_store(s, base);
+    return LRD_SEGMENT_GOOD;
+}
+
+void lrd_segment_format(struct lrd_store *s, void *base, const struct lrd_geometry *g, const struct lrd_part parts[LRD_N_PARTS])
+{
+    struct lrd_header *h = base;
+    h->layout_version = LRD_LAYOUT_VERSION;
+    h->layout_hash = LRD_LAYOUT_HASH;
+    h->header_bytes = sizeof *h;
+    h->geometry = *g;
+    memcpy(h->parts, parts, sizeof h->parts);
+    s->header = h;
+    fill_store(s, base);
+    /* Generation 1, so that no block word is ever 0: a mapping replaced by zeros holds no live item. */
+    for (uint32_t i = 0; i < g->n_blocks; i++) {
+        lrd_store_relaxed(&s->block_words[i], lrd_block_word_make(1, 1));
+        lrd_store32_relaxed(&s->descriptors[i].generation_swept, 1);
+        lrd_store32_relaxed(&s->descriptors[i].generation_seen, 1);
+    }
+    strcpy(s->namespaces[0].name, "default");
+    lrd_store32_relaxed(&s->namespaces[0].epoch, 1);
+    lrd_store32_relaxed(&s->namespaces[0].state, LRD_NS_LIVE);
+    /* Publishes all of the above; pairs with the acquire in lrd_reader_init(). */
+    lrd_store_release(&h->magic, LRD_MAGIC);
+    (void)lrd_store_init(s, base, g->segment_bytes);
+}
+
+void lrd_segment_clear(struct lrd_store *s)
+{
+    const struct lrd_geometry *g = &s->r.geometry;
+    lrd_store_release(&s->journal->n_steps, 0);
+    /* Readers go on meanwhile: block words first, so that every slot is dead before it goes. Pairs with the acquire in lrd_table_look(). */
+    for (uint32_t i = 0; i < g->n_blocks; i++) {
+        uint64_t w = lrd_load_relaxed(&s->block_words[i]);
+        lrd_store_release(&s->block_words[i], lrd_block_word_make(lrd_block_word_generation(w) + 1, lrd_block_word_epoch(w)));
+        struct lrd_descriptor *d = &s->descriptors[i];
+        lrd_store_relaxed(&d->state, LRD_BLOCK_FREE);
+        lrd_store_relaxed(&d->live, 0);
+        lrd_store_relaxed(&d->used, 0);
+        lrd_store_relaxed(&d->latest_expiry, 0);
+    }
+    for (uint64_t b = 0; b < (uint64_t)g->n_pairs * 2; b++) {
+        for (unsigned i = 0; i < LRD_SLOTS; i++)
+            lrd_store_release(&s->buckets[b].slot[i], 0);
+        lrd_store_release(&s->buckets[b].displaced, 0);
+    }
+    lrd_store_relaxed(&s->counters[LRD_C_slots_used], 0);
+    lrd_store_relaxed(&s->journal->sweep_cursor, 0);
+    lrd_store_relaxed(&s->journal->sweep_owed, 0);
+}

@@ -1,0 +1,202 @@
+/* The table: which item a key has.
+ *
+ * An item lies in one of four buckets: home (0), home's pair (1), and the same two in the alternate pair (2, 3; hash.h). Its slot says
+ * which (displacement). A reader looks in that order. The writer moves an item only forward in that order, and stores the new slot before it
+ * replaces the old one: who looks in order and did not find it at the old place finds it at the new one.
+ *
+ * displaced word of a bucket: sixteen 4-bit counters, twelve used. Counter (displacement - 1) * 4 + (tag & 3) counts the slots, live or dead, of
+ * items whose home this bucket is, that lie at that displacement and have those tag bits. It is raised before the slot it announces is stored and
+ * lowered after that slot is gone; 15 stays. A reader loads it after the slots of the bucket it has looked at, each time: an item that moved on while
+ * the reader was at the old place has been announced by then.
+ *
+ * Measured (tests/check_table.c, load 0.75, steady churn): see HACKING.md.
+ */
+#ifndef LRD_TABLE_H
+#define LRD_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shm/arena.h"
+#include "shm/clock.h"
+#include "shm/hash.h"
+#include "shm/layout.h"
+#include "shm/racy.h"
+#include "shm/segment.h"
+
+#define LRD_DISPLACED_MAX 15u
+
+static inline unsigned lrd_displaced_shift(uint32_t displacement, uint32_t tag) { return (displacement - 1) * 16 + (tag & 3) * 4; }
+static inline uint32_t lrd_displaced_count(uint64_t word, uint32_t displacement, uint32_t tag)
+{
+    return (uint32_t)(word >> lrd_displaced_shift(displacement, tag)) & 15;
+}
+
+enum lrd_outcome { LRD_FOUND, LRD_ABSENT, LRD_TOO_SMALL };
+
+/* A get: what is asked, and what came out. */
+struct lrd_get {
+    const void *key;
+    uint32_t key_len;
+    uint32_t ns;
+    uint64_t hash;
+    void *buffer;
+    size_t capacity;
+    uint64_t zero_ns;  /* this process's CLOCK_MONOTONIC at segment time 0 */
+    /* out, if found or too small */
+    struct lrd_item_head head;
+    uint64_t slot;
+    uint64_t block_word;
+    uint32_t lines;    /* buckets looked at, in the last attempt */
+    uint32_t restarts;
+};
+
+static inline const struct lrd_bucket *lrd_table_home(const struct lrd_reader *r, uint64_t hash)
+{
+    return &r->buckets[lrd_hash_home(hash, r->n_pairs)];
+}
+
+static inline void lrd_table_prefetch(const struct lrd_reader *r, uint64_t hash) { __builtin_prefetch(lrd_table_home(r, hash)); }
+
+enum lrd_look { LRD_LOOK_NEXT, LRD_LOOK_AGAIN, LRD_LOOK_DONE };
+
+/* One slot with our tag. Copies first, believes afterwards: every outcome that is taken from item bytes stands only if the block word is the same after. */
+static inline enum lrd_look lrd_table_look(const struct lrd_reader *r, struct lrd_get *get, const lrd_u64 *at, uint64_t slot, const lrd_u32 *epoch_word,
+                                           uint32_t epoch, enum lrd_outcome *outcome)
+{
+    uint32_t block = lrd_arena_block(r, slot);
+    if (lrd_unlikely(block >= r->n_blocks))
+        return LRD_LOOK_NEXT;
+    /* Pairs with the release of the block word in lrd_arena_free_block() and lrd_arena_open_block(). */
+    uint64_t word = lrd_load_acquire(&r->block_words[block]);
+    if (lrd_unlikely(lrd_slot_dead(slot, word, epoch))) {
+        /* Dead, or replaced or reset since we looked: only if nothing changed it was dead all along. */
+        if (lrd_load_acquire(at) != slot || lrd_load32_acquire(epoch_word) != epoch)
+            return LRD_LOOK_AGAIN;
+        return LRD_LOOK_NEXT;
+    }
+    /* A reader that was stopped between slot and block word may hold a slot that is 2^16 generations old. */
+    if (lrd_unlikely(lrd_load_acquire(at) != slot))
+        return LRD_LOOK_AGAIN;
+
+    uint64_t off = lrd_arena_off(r, slot);
+    const struct lrd_item *item = lrd_arena_item(r, slot);
+    struct lrd_item_head head = lrd_item_load(item);
+    uint32_t key_len = lrd_item_key_len(head), value_len = lrd_item_value_len(head);
+    enum lrd_look look = LRD_LOOK_NEXT;
+    if (lrd_likely(key_len == get->key_len && lrd_item_ns(head) == get->ns &&
+                   sizeof *item + key_len + value_len <= lrd_arena_room(r, off) &&
+                   lrd_racy_equal(lrd_item_key(item), get->key, key_len))) {
+        look = LRD_LOOK_DONE;
+        uint64_t expires_ms = lrd_item_expires_ms(head);
+        if (expires_ms != 0 && expires_ms <= lrd_clock_segment_ms(get->zero_ns))
+            *outcome = LRD_ABSENT;
+        else if (value_len > get->capacity)
+            *outcome = LRD_TOO_SMALL;
+        else {
+            lrd_racy_copy(get->buffer, lrd_item_key(item) + key_len, value_len);
+            *outcome = LRD_FOUND;
+        }
+        get->head = head;
+        get->slot = slot;
+        get->block_word = word;
+    }
+    /* Everything above is loaded before the word below; pairs with the release fence in lrd_arena_open_block(). */
+    lrd_fence_acquire();
+    if (lrd_unlikely(lrd_load_relaxed(&r->block_words[block]) != word))
+        return LRD_LOOK_AGAIN;
+    return look;
+}
+
+/* Finds the item and copies its value to get->buffer. Waits for nobody; starts over only when what it looked at changed under it. */
+static inline enum lrd_outcome lrd_table_get(const struct lrd_reader *r, struct lrd_get *get)
+{
+    const lrd_u32 *epoch_word = &r->namespaces[get->ns].epoch;
+    uint32_t tag = lrd_hash_tag(get->hash);
+    uint32_t home = lrd_hash_home(get->hash, r->n_pairs);
+    const lrd_u64 *displaced = &r->buckets[home].displaced;
+    get->restarts = 0;
+
+again:;
+    /* Pairs with the release in a reset: who sees the new epoch finds nothing of before it. */
+    uint32_t epoch = lrd_load32_acquire(epoch_word);
+    get->lines = 0;
+    for (uint32_t d = 0; d < 4; d++) {
+        if (d > 0 && lrd_displaced_count(lrd_load_acquire(displaced), d, tag) == 0)
+            continue; /* acquire: pairs with the release of the word in an intent, which stands before the slot's */
+        const struct lrd_bucket *b = &r->buckets[lrd_hash_bucket(home, tag, d, r->n_pairs)];
+        get->lines++;
+        for (unsigned i = 0; i < LRD_SLOTS; i++) {
+            /* Pairs with the release of the slot in an intent: who sees the slot sees the item. */
+            uint64_t slot = lrd_load_acquire(&b->slot[i]);
+            if (lrd_slot_tag(slot) != tag || slot == 0)
+                continue;
+            enum lrd_outcome outcome;
+            enum lrd_look look = lrd_table_look(r, get, &b->slot[i], slot, epoch_word, epoch, &outcome);
+            if (look == LRD_LOOK_DONE)
+                return outcome;
+            if (look == LRD_LOOK_AGAIN) {
+                get->restarts++;
+                goto again;
+            }
+        }
+    }
+    return LRD_ABSENT;
+}
+
+/* Fetches what lrd_table_get() will look at, as far as the home bucket tells: the second stage of a batch. Believes nothing. */
+static inline void lrd_table_prefetch_item(const struct lrd_reader *r, uint64_t hash)
+{
+    uint32_t tag = lrd_hash_tag(hash);
+    uint32_t home = lrd_hash_home(hash, r->n_pairs);
+    const struct lrd_bucket *b = &r->buckets[home];
+    for (unsigned i = 0; i < LRD_SLOTS; i++) {
+        uint64_t slot = lrd_load_relaxed(&b->slot[i]); /* relaxed: only a hint */
+        if (lrd_slot_tag(slot) == tag && slot != 0) {
+            const char *item = (const char *)lrd_arena_item(r, slot);
+            __builtin_prefetch(item);
+            __builtin_prefetch(item + 64);
+            __builtin_prefetch(item + 128);
+            __builtin_prefetch(item + 192);
+            return;
+        }
+    }
+    uint64_t displaced = lrd_load_relaxed(&b->displaced);
+    for (uint32_t d = 1; d < 4; d++)
+        if (lrd_displaced_count(displaced, d, tag) != 0)
+            __builtin_prefetch(&r->buckets[lrd_hash_bucket(home, tag, d, r->n_pairs)]);
+}
+
+/* ---- writing half: table.c. One thread, the writer. ---- */
+
+struct lrd_arena;
+struct lrd_journal_writer;
+
+struct lrd_table {
+    struct lrd_store *s;
+    struct lrd_arena *a;
+    struct lrd_journal_writer *j;
+};
+
+/* An item that lies in the arena, whole, and has no slot yet. */
+struct lrd_new_item {
+    const unsigned char *key; /* in the arena: what was hashed is what will be found */
+    uint32_t key_len;
+    uint32_t ns;
+    uint64_t hash;
+    uint32_t location;
+    uint32_t bytes; /* padding included */
+};
+
+/* Adds to the open intent the steps that make `item` the item of its key: it replaces the old one, or takes a vacant slot, or moves another item forward, or replaces a
+ * victim. now_ms: expired items are the first victims. Returns the block in which an item died, or LRD_NO_BLOCK: lrd_arena_free_if_empty() after the commit. */
+uint32_t lrd_table_put(struct lrd_table *t, const struct lrd_new_item *item, uint64_t now_ms);
+
+/* Adds to the open intent the steps that remove key's item, which dies in block *emptied. False: there is none (nothing added). */
+bool lrd_table_delete(struct lrd_table *t, uint32_t ns, const void *key, uint32_t key_len, uint64_t hash, uint32_t *emptied);
+
+/* Looks at up to n buckets from the sweep's cursor and empties dead slots there, by intents of its own, while the arena owes it. True if there is more to do. */
+bool lrd_table_sweep(struct lrd_table *t, uint32_t n);
+
+#endif

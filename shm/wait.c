@@ -1,0 +1,73 @@
+#include "shm/wait.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "shm/clock.h"
+
+/* How long a waiter looks before it sleeps: an applied record takes about a microsecond, a sleep and a wake-up 80. */
+#define SPIN_NS 20000u
+
+/* A sleeper looks again this often, whoever stole its wake-up. */
+#define NAP_MS 10u
+
+void lrd_doorbell_write(int fd)
+{
+    uint64_t one = 1;
+    /* EAGAIN would mean 2^64 unread rings: the bell is ringing all the same. */
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+static void nap(const lrd_u32 *word, uint32_t seen, uint64_t ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    /* Shared futexes work on read-only mappings. Any result is fine: the caller looks again. */
+    syscall(SYS_futex, (const void *)word, FUTEX_WAIT, seen, &t, NULL, 0);
+}
+
+/* Acquire: pairs with the release of the applied position in an intent; the item is visible to whoever is told so. */
+static bool is_applied(const struct lrd_lane_words *words, uint64_t position) { return lrd_load_acquire(&words->applied) > position; }
+
+bool lrd_wait_applied(const struct lrd_lane_words *words, struct lrd_lane *lane, uint64_t position, uint32_t timeout_ms)
+{
+    if (is_applied(words, position))
+        return true;
+    if (timeout_ms == 0)
+        return false;
+    uint64_t start = lrd_clock_ns(), now = start, end = start + (uint64_t)timeout_ms * 1000000u;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (is_applied(words, position))
+                return true;
+            lrd_pause();
+        }
+        now = lrd_clock_ns();
+    } while (now - start < SPIN_NS && now < end);
+
+    while (now < end) {
+        uint32_t seen = lrd_load32_acquire(&words->woken);
+        lrd_store32_relaxed(&lane->waiting, 1);
+        lrd_fence_seq_cst(); /* the announcement before the look; pairs with the fence in lrd_wake_waiters() */
+        if (is_applied(words, position))
+            return true; /* the announcement costs the writer one wake-up for nobody */
+        uint64_t left = end - now;
+        nap(&words->woken, seen, left < NAP_MS * 1000000u ? left : NAP_MS * 1000000u);
+        now = lrd_clock_ns();
+    }
+    return is_applied(words, position);
+}
+
+void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane)
+{
+    lrd_fence_seq_cst(); /* the applied position before the look; pairs with the fence in lrd_wait_applied() */
+    if (lrd_likely(lrd_load32_relaxed(&lane->waiting) == 0))
+        return;
+    lrd_store32_relaxed(&lane->waiting, 0);
+    /* Release: who sees the new value and looks at the position again sees it moved. */
+    lrd_store32_release(&words->woken, lrd_load32_relaxed(&words->woken) + 1);
+    syscall(SYS_futex, (void *)&words->woken, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
