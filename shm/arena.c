@@ -104,10 +104,10 @@ static bool may_free(const struct lrd_arena *a, uint32_t block)
     return lrd_load_relaxed(&d->state) == LRD_BLOCK_FULL && block != a->held && lrd_load_relaxed(&d->sequence) < a->batch_sequence;
 }
 
-/* A sweep must complete while at most 2^14 blocks are freed, and sooner where there are fewer blocks: dead slots should not outlive half a turnover. */
+/* A sweep must complete while at most 2^14 blocks are freed, and where there are fewer blocks once per turnover of the arena. */
 static uint64_t sweep_share(const struct lrd_store *s)
 {
-    uint64_t buckets = (uint64_t)s->r.n_pairs * 2, frees = s->r.n_blocks / 2;
+    uint64_t buckets = (uint64_t)s->r.n_pairs * 2, frees = s->r.n_blocks;
     if (frees > GENERATIONS_PER_SWEEP / 2)
         frees = GENERATIONS_PER_SWEEP / 2;
     return buckets / frees + 1;
