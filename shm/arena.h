@@ -27,7 +27,7 @@ static inline uint64_t lrd_arena_off(const struct lrd_reader *r, uint64_t slot)
 /* n_blocks or more for a location outside the arena, which no slot has. */
 static inline uint32_t lrd_arena_block(const struct lrd_reader *r, uint64_t slot)
 {
-    return (uint32_t)(lrd_arena_off(r, slot) >> r->block_shift);
+    return lrd_slot_location(slot) >> r->location_shift;
 }
 
 static inline const struct lrd_item *lrd_arena_item(const struct lrd_reader *r, uint64_t slot)

@@ -2,6 +2,7 @@
 #ifndef LRD_ITEM_H
 #define LRD_ITEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,9 @@ static inline uint32_t lrd_item_flags(struct lrd_item_head h) { return (uint32_t
 static inline uint32_t lrd_item_ns(struct lrd_item_head h) { return (uint32_t)(h.word1 >> 16) & 0xffff; }
 static inline uint32_t lrd_item_key_len(struct lrd_item_head h) { return (uint32_t)(h.word1 >> 4) & 0xfff; }
 static inline uint32_t lrd_item_kind(struct lrd_item_head h) { return (uint32_t)h.word1 & 0xf; }
+
+/* Namespace and key length in one comparison. */
+static inline bool lrd_item_is_of(struct lrd_item_head h, uint32_t ns, uint32_t key_len) { return ((uint32_t)h.word1 & ~15u) == (ns << 16 | key_len << 4); }
 
 static inline const unsigned char *lrd_item_key(const struct lrd_item *item) { return (const unsigned char *)(item + 1); }
 

@@ -58,6 +58,7 @@ enum lrd_segment_state lrd_reader_init(struct lrd_reader *r, const void *base, s
         .n_blocks = g.n_blocks,
         .block_shift = g.block_shift,
         .granule_shift = g.granule_shift,
+        .location_shift = g.block_shift - g.granule_shift,
         .header = h,
         .counters = counters,
         .lanes = lanes,

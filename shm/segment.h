@@ -21,6 +21,7 @@ struct lrd_reader {
     uint32_t n_blocks;
     uint32_t block_shift;
     uint32_t granule_shift;
+    uint32_t location_shift; /* location >> this is the block: block_shift - granule_shift */
     /* what else there is */
     const struct lrd_header *header;
     const lrd_u64 *counters;

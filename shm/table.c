@@ -208,7 +208,7 @@ static struct place find_victim(const struct lrd_table *t, uint32_t home, uint32
 
 static uint64_t slot_for(const struct lrd_table *t, const struct lrd_new_item *item, uint32_t displacement)
 {
-    uint32_t block = (uint32_t)(((uint64_t)item->location << t->s->r.granule_shift) >> t->s->r.block_shift);
+    uint32_t block = item->location >> t->s->r.location_shift;
     uint32_t generation = lrd_block_word_generation(lrd_load_relaxed(&t->s->block_words[block]));
     return lrd_slot_make(lrd_hash_tag(item->hash), displacement, generation, item->location);
 }

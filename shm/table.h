@@ -17,6 +17,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "shm/arena.h"
 #include "shm/clock.h"
@@ -59,6 +62,35 @@ static inline const struct lrd_bucket *lrd_table_home(const struct lrd_reader *r
 
 static inline void lrd_table_prefetch(const struct lrd_reader *r, uint64_t hash) { __builtin_prefetch(lrd_table_home(r, hash)); }
 
+/* Which slots of a bucket have that tag: bit i + 1 for slot i. Without a branch on where the slot is: a position predicted wrong would throw away what the next get has
+ * already asked memory for. An empty slot has tag 0; the caller looks. Pairs with the release of the slot in an intent: who sees the slot sees the item. */
+#if defined(__SSE2__) && !defined(LRD_TSAN)
+/* All eight words at once, their upper halves side by side. Nothing relies on 16 bytes being one access: each aligned 8 are, and a slot that matches is loaded again, as the
+ * atomic it is. 14 instructions, where one by one they are 50. */
+static inline uint32_t lrd_table_match(const struct lrd_bucket *b, uint32_t tag)
+{
+    const __m128i *line = (const __m128i *)(const void *)b;
+    __m128 w01 = _mm_castsi128_ps(_mm_load_si128(line)), w23 = _mm_castsi128_ps(_mm_load_si128(line + 1));
+    __m128 w45 = _mm_castsi128_ps(_mm_load_si128(line + 2)), w67 = _mm_castsi128_ps(_mm_load_si128(line + 3));
+    lrd_fence_acquire(); /* no instruction on x86: keeps the compiler from loading the displaced word first */
+    __m128i low = _mm_castps_si128(_mm_shuffle_ps(w01, w23, 0xdd)), high = _mm_castps_si128(_mm_shuffle_ps(w45, w67, 0xdd));
+    __m128i want = _mm_set1_epi32((int)(tag << 18)), mask = _mm_set1_epi32((int)(LRD_TAG_MASK << 18));
+    low = _mm_cmpeq_epi32(_mm_and_si128(low, mask), want);
+    high = _mm_cmpeq_epi32(_mm_and_si128(high, mask), want);
+    return ((uint32_t)_mm_movemask_ps(_mm_castsi128_ps(low)) | (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(high)) << 4) & 0xfe;
+}
+#else
+static inline uint32_t lrd_table_match(const struct lrd_bucket *b, uint32_t tag)
+{
+    uint32_t match = 0;
+    for (unsigned i = 0; i < LRD_SLOTS; i++)
+        match |= (uint32_t)(lrd_slot_tag(lrd_load_acquire(&b->slot[i])) == tag) << (i + 1);
+    return match;
+}
+#endif
+
+static inline const lrd_u64 *lrd_table_matched(const struct lrd_bucket *b, uint32_t match) { return &b->slot[(uint32_t)__builtin_ctz(match) - 1]; }
+
 enum lrd_look { LRD_LOOK_NEXT, LRD_LOOK_AGAIN, LRD_LOOK_DONE };
 
 /* One slot with our tag. Copies first, believes afterwards: every outcome that is taken from item bytes stands only if the block word is the same after. */
@@ -85,7 +117,7 @@ static inline enum lrd_look lrd_table_look(const struct lrd_reader *r, struct lr
     struct lrd_item_head head = lrd_item_load(item);
     uint32_t key_len = lrd_item_key_len(head), value_len = lrd_item_value_len(head);
     enum lrd_look look = LRD_LOOK_NEXT;
-    if (lrd_likely(key_len == get->key_len && lrd_item_ns(head) == get->ns &&
+    if (lrd_likely(lrd_item_is_of(head, get->ns, get->key_len) &&
                    sizeof *item + key_len + value_len <= lrd_arena_room(r, off) &&
                    lrd_racy_equal(lrd_item_key(item), get->key, key_len))) {
         look = LRD_LOOK_DONE;
@@ -127,13 +159,13 @@ again:;
             continue; /* acquire: pairs with the release of the word in an intent, which stands before the slot's */
         const struct lrd_bucket *b = &r->buckets[lrd_hash_bucket(home, tag, d, r->n_pairs)];
         get->lines++;
-        for (unsigned i = 0; i < LRD_SLOTS; i++) {
-            /* Pairs with the release of the slot in an intent: who sees the slot sees the item. */
-            uint64_t slot = lrd_load_acquire(&b->slot[i]);
-            if (lrd_slot_tag(slot) != tag || slot == 0)
+        for (uint32_t match = lrd_table_match(b, tag); match != 0; match &= match - 1) {
+            const lrd_u64 *at = lrd_table_matched(b, match);
+            uint64_t slot = lrd_load_acquire(at);
+            if (lrd_unlikely(slot == 0))
                 continue;
             enum lrd_outcome outcome;
-            enum lrd_look look = lrd_table_look(r, get, &b->slot[i], slot, epoch_word, epoch, &outcome);
+            enum lrd_look look = lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome);
             if (look == LRD_LOOK_DONE)
                 return outcome;
             if (look == LRD_LOOK_AGAIN) {
@@ -151,16 +183,15 @@ static inline void lrd_table_prefetch_item(const struct lrd_reader *r, uint64_t 
     uint32_t tag = lrd_hash_tag(hash);
     uint32_t home = lrd_hash_home(hash, r->n_pairs);
     const struct lrd_bucket *b = &r->buckets[home];
-    for (unsigned i = 0; i < LRD_SLOTS; i++) {
-        uint64_t slot = lrd_load_relaxed(&b->slot[i]); /* relaxed: only a hint */
-        if (lrd_slot_tag(slot) == tag && slot != 0) {
-            const char *item = (const char *)lrd_arena_item(r, slot);
-            __builtin_prefetch(item);
-            __builtin_prefetch(item + 64);
-            __builtin_prefetch(item + 128);
-            __builtin_prefetch(item + 192);
-            return;
-        }
+    uint32_t match = lrd_table_match(b, tag);
+    if (match != 0) {
+        uint64_t slot = lrd_load_relaxed(lrd_table_matched(b, match)); /* relaxed: only a hint */
+        const unsigned char *item = r->arena + lrd_arena_off(r, slot);
+        __builtin_prefetch(item);
+        __builtin_prefetch(item + 64);
+        __builtin_prefetch(item + 128);
+        __builtin_prefetch(item + 192);
+        return;
     }
     uint64_t displaced = lrd_load_relaxed(&b->displaced);
     for (uint32_t d = 1; d < 4; d++)
