@@ -28,6 +28,7 @@
 
 #define BATCH 16u
 #define COPY_STEP_BYTES (16u << 10) /* copied between two looks at the rings: 1 us at 16 GB/s */
+#define PREFETCH_CELLS 8u            /* of a record: the processor follows longer ones by itself */
 #define SWEEP_STEP 64u              /* buckets */
 #define SKIP_STEP 4096u             /* cells of a dead client */
 #define POLL_NS 50000u              /* a busy writer looks at the doorbells of parked lanes this often */
@@ -253,11 +254,23 @@ static unsigned collect(struct lrd_writer *w, struct lane_ref *lane, bool *large
     return n;
 }
 
+/* A full batch means that more is waiting behind it, in the producer's cache: fetches what lies `ahead` cells behind a record, which the next batch will look at. Half
+ * of the writer's time went into waiting for these lines one by one. */
+static void prefetch_ring(const struct lane_ref *lane, const struct pending *p, uint64_t ahead)
+{
+    __builtin_prefetch(&lane->ring.commit[lrd_ring_idx(&lane->ring, p->position + ahead)]);
+    for (uint32_t i = 0; i < p->cells && i < PREFETCH_CELLS; i++)
+        __builtin_prefetch(lrd_ring_at(&lane->ring, p->position + ahead + i));
+}
+
 static void apply_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
 {
     uint32_t idx = lane_idx(w, lane);
+    uint64_t ahead = w->batch[n - 1].position + w->batch[n - 1].cells - w->batch[0].position;
     lrd_arena_batch_begin(&w->arena);
     for (unsigned i = 0; i < n; i++) {
+        if (n == BATCH)
+            prefetch_ring(lane, &w->batch[i], ahead);
         note_record(w, idx, w->batch[i].position);
         if (!w->batch[i].refused)
             copy_payload(w, &w->batch[i], w->keys[i]);

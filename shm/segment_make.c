@@ -157,6 +157,8 @@ void lrd_segment_clear(struct lrd_store *s)
         uint64_t w = lrd_load_relaxed(&s->block_words[i]);
         lrd_store_release(&s->block_words[i], lrd_block_word_make(lrd_block_word_generation(w) + 1, lrd_block_word_epoch(w)));
         struct lrd_descriptor *d = &s->descriptors[i];
+        lrd_store32_relaxed(&d->generation_swept, lrd_block_word_generation(w) + 1); /* no slot is left of any earlier one */
+        lrd_store32_relaxed(&d->generation_seen, lrd_block_word_generation(w) + 1);
         lrd_store_relaxed(&d->state, LRD_BLOCK_FREE);
         lrd_store_relaxed(&d->live, 0);
         lrd_store_relaxed(&d->used, 0);

@@ -8,8 +8,8 @@
 
 #include "shm/clock.h"
 
-/* How long a waiter looks before it sleeps: an applied record takes about a microsecond, a sleep and a wake-up 80. */
-#define SPIN_NS 20000u
+/* How long a waiter looks before it sleeps. A busy writer needs about a microsecond, a parked one 20 to 40 to wake up; sleeping too would add as much again. */
+#define SPIN_NS 50000u
 
 /* A sleeper looks again this often, whoever stole its wake-up. */
 #define NAP_MS 10u
