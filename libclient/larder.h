@@ -20,6 +20,11 @@
 extern "C" {
 #endif
 
+/* The library is compiled with everything hidden but this. */
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
 #define LARDER_VERSION "0.1.0"
 #define LARDER_KEY_MAX 1024
 
@@ -169,6 +174,10 @@ struct larder_stats {
 
 /* Fills *stats (its size set by the caller). 0; -EINVAL. Cost: a walk over the block descriptors; no syscall. */
 int larder_stats(struct larder *, struct larder_stats *stats);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }
