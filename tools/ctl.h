@@ -113,8 +113,9 @@ enum ctl_slot { CTL_SLOT_EMPTY, CTL_SLOT_DEAD, CTL_SLOT_LIVE, CTL_SLOT_BAD };
 struct ctl_item {
     uint64_t slot;
     uint64_t block_word;
-    uint64_t used;       /* descriptor.used and latest_expiry of the block */
+    uint64_t used;       /* of the block's descriptor, as latest_expiry and block_ns */
     uint64_t latest_expiry;
+    uint64_t block_ns;
     uint64_t expires_ms;
     uint64_t off;        /* in the arena */
     uint32_t block;

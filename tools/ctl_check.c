@@ -9,7 +9,7 @@
  *             which that displacement leads to that bucket; a get of the key finds this slot and no other; no two items share bytes
  * Per bucket: the displaced word is exact (15 may stand for less)
  * Per block:  state, live items and bytes, latest expiry, epoch and generation fit each other and the slots
- * All:        slots_used is exact; one open block at most; no two blocks have the same place in the order */
+ * All:        the counters add up to what is there; one open block at most; no two blocks have the same place in the order */
 #include "tools/ctl.h"
 
 #include <errno.h>
@@ -32,6 +32,7 @@ enum finding_kind {
     SLOT_NONSENSE,
     SLOT_PLACE,
     SLOT_UNWRITTEN,
+    SLOT_NAMESPACE,
     SLOT_EXPIRY,
     SLOT_HIDDEN,
     SLOT_DUPLICATE,
@@ -45,6 +46,8 @@ enum finding_kind {
     BLOCK_SEQUENCE,
     OPEN_BLOCKS,
     SLOTS_USED,
+    COUNTED_BLOCKS,
+    COUNTED_ITEMS,
 };
 
 struct finding {
@@ -152,6 +155,8 @@ static void check_live(struct check *c, uint32_t bucket, uint64_t where)
     c->live[item->block] += lrd_live_make(1, item->bytes);
     if (end > item->used)
         find(c, SLOT_UNWRITTEN, where, end, item->used);
+    if (item->ns != item->block_ns)
+        find(c, SLOT_NAMESPACE, where, item->ns, item->block_ns);
     if (item->latest_expiry < (item->expires_ms ? item->expires_ms : LRD_EXPIRES_MAX + 1))
         find(c, SLOT_EXPIRY, where, item->expires_ms, item->latest_expiry);
     if (!take_granules(c, item))
@@ -256,24 +261,55 @@ static void check_order(struct check *c)
     free(sequence);
 }
 
+static uint64_t counter(const struct check *c, enum lrd_counter_id id) { return lrd_load_acquire(&c->r->counters[id]); }
+
+/* What came less what went is what is there. */
+static void check_counters(struct check *c, uint64_t in_use, uint64_t live_items)
+{
+    uint64_t blocks = counter(c, LRD_C_blocks_opened) - counter(c, LRD_C_blocks_freed);
+    if (blocks != in_use)
+        find(c, COUNTED_BLOCKS, 0, blocks, in_use);
+    uint64_t items = counter(c, LRD_C_sets) - counter(c, LRD_C_overwrites) - counter(c, LRD_C_deletes) - counter(c, LRD_C_evicted) - counter(c, LRD_C_no_room);
+    if (items != live_items)
+        find(c, COUNTED_ITEMS, 0, items, live_items);
+    uint64_t slots = counter(c, LRD_C_slots_used);
+    if (slots != c->slots_used)
+        find(c, SLOTS_USED, 0, slots, c->slots_used);
+}
+
+/* A block of an epoch before the last reset: its items are dead without having been counted off. */
+static bool was_reset(const struct check *c, uint32_t block, const struct lrd_descriptor *d)
+{
+    uint64_t ns = lrd_load_relaxed(&d->ns);
+    return ns < LRD_NAMESPACES && lrd_block_word_epoch(lrd_load_relaxed(&c->r->block_words[block])) != lrd_load32_relaxed(&c->r->namespaces[ns].epoch);
+}
+
+static void check_block(struct check *c, uint32_t i, uint64_t state, uint64_t live)
+{
+    const struct lrd_descriptor *d = &c->r->descriptors[i];
+    if (state == LRD_BLOCK_FREE)
+        check_free_block(c, i, d);
+    else if (state > LRD_BLOCK_FULL)
+        find(c, BLOCK_STATE, i, state, 0);
+    else
+        check_used_block(c, i, d, lrd_load_acquire(&c->r->block_words[i]));
+    if (live != c->live[i] && (state == LRD_BLOCK_FREE || !was_reset(c, i, d)))
+        find(c, BLOCK_LIVE, i, live, c->live[i]);
+}
+
 static void check_blocks(struct check *c)
 {
-    uint64_t n_open = 0;
+    uint64_t n_open = 0, in_use = 0, live_items = 0;
     for (uint32_t i = 0; i < c->r->n_blocks; i++) {
-        const struct lrd_descriptor *d = &c->r->descriptors[i];
-        uint64_t state = lrd_load_acquire(&d->state), live = lrd_load_acquire(&d->live);
-        if (state == LRD_BLOCK_FREE)
-            check_free_block(c, i, d);
-        else if (state > LRD_BLOCK_FULL)
-            find(c, BLOCK_STATE, i, state, 0);
-        else
-            check_used_block(c, i, d, lrd_load_acquire(&c->r->block_words[i]));
-        if (live != c->live[i])
-            find(c, BLOCK_LIVE, i, live, c->live[i]);
+        uint64_t state = lrd_load_acquire(&c->r->descriptors[i].state), live = lrd_load_acquire(&c->r->descriptors[i].live);
+        check_block(c, i, state, live);
         n_open += state == LRD_BLOCK_OPEN;
+        in_use += state != LRD_BLOCK_FREE;
+        live_items += lrd_live_items(live);
     }
     if (n_open > 1)
         find(c, OPEN_BLOCKS, 0, n_open, 1);
+    check_counters(c, in_use, live_items);
     check_order(c);
 }
 
@@ -305,9 +341,6 @@ static void pass(struct check *c)
     check_slots(c);
     check_words(c);
     check_blocks(c);
-    uint64_t said = lrd_load_acquire(&c->r->counters[LRD_C_slots_used]);
-    if (said != c->slots_used)
-        find(c, SLOTS_USED, 0, said, c->slots_used);
     if (c->now.n > 1)
         qsort(c->now.f, c->now.n, sizeof *c->now.f, by_place);
     lrd_fence_acquire(); /* and before the second */
@@ -367,6 +400,10 @@ static void print_finding(const struct finding *f)
         printf("bucket %" PRIu64 " slot %" PRIu64 ": its item ends at %" PRIu64 " in its block, of which %" PRIu64 " bytes are written\n", f->where / 8,
                f->where % 8, f->found, f->expected);
         break;
+    case SLOT_NAMESPACE:
+        printf("bucket %" PRIu64 " slot %" PRIu64 ": its item is of namespace %" PRIu64 ", its block of %" PRIu64 "\n", f->where / 8, f->where % 8, f->found,
+               f->expected);
+        break;
     case SLOT_EXPIRY:
         printf("bucket %" PRIu64 " slot %" PRIu64 ": its item expires at %" PRIu64 ", its block says %" PRIu64 " at the latest\n", f->where / 8, f->where % 8,
                f->found, f->expected);
@@ -404,6 +441,12 @@ static void print_finding(const struct finding *f)
         break;
     case OPEN_BLOCKS:
         printf("blocks: %" PRIu64 " are open\n", f->found);
+        break;
+    case COUNTED_BLOCKS:
+        printf("counters: %" PRIu64 " blocks were opened and not freed, %" PRIu64 " are in use\n", f->found, f->expected);
+        break;
+    case COUNTED_ITEMS:
+        printf("counters: %" PRIu64 " items should be left of the sets, the blocks say %" PRIu64 "\n", f->found, f->expected);
         break;
     case SLOTS_USED:
         printf("table: slots_used says %" PRIu64 ", counted %" PRIu64 "\n", f->found, f->expected);

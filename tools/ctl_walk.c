@@ -67,8 +67,10 @@ static bool look(const struct lrd_reader *r, const lrd_u64 *at, struct ctl_item 
 
     const struct lrd_item *shared = lrd_arena_item(r, slot);
     take_head(r, item, lrd_item_load(shared));
-    item->used = lrd_load_acquire(&r->descriptors[item->block].used);
-    item->latest_expiry = lrd_load_acquire(&r->descriptors[item->block].latest_expiry);
+    const struct lrd_descriptor *d = &r->descriptors[item->block];
+    item->used = lrd_load_acquire(&d->used);
+    item->latest_expiry = lrd_load_acquire(&d->latest_expiry);
+    item->block_ns = lrd_load_acquire(&d->ns);
     item->bad = head_fault(r, item);
     if (item->bad)
         *state = CTL_SLOT_BAD;
