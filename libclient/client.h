@@ -1,0 +1,193 @@
+/* What a handle is made of.
+ *
+ *   struct larder              what the caller holds: options, paths, all attachments it ever had
+ *   struct lrd_private         one page of it that the kernel empties in a forked child: the attachment in use, and the lock of the slow paths
+ *   struct lrd_attachment      one lane of one segment, as mapped here. Fixed once it is published, except the words that say otherwise.
+ *
+ * A call loads the attachment in use once (lrd_current) and works with it to its end. The load is all that a fork and a lost daemon cost: a forked
+ * child finds NULL there, because the kernel gave it an empty page, and attaches anew (attach.c); when the daemon is replaced, a slow path of some
+ * thread stores another attachment there. The old one stays until larder_close(), so a thread that still works with it touches nothing that is not there.
+ *
+ *   who                                         may run beside
+ *   get, set, wait, stats (any thread)          everything but close
+ *   lrd_attach_first, lrd_renew                 everything but close; they take the mutex, nobody else does
+ *   larder_close                                nothing
+ */
+#ifndef LRD_CLIENT_H
+#define LRD_CLIENT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "libclient/larder.h"
+#include "shm/clock.h"
+#include "shm/layout.h"
+#include "shm/ring.h"
+#include "shm/segment.h"
+
+/* ---- read-your-writes: ryw.c ---- */
+
+struct lrd_get;
+
+struct lrd_ryw {
+    lrd_u64 *entry; /* (bucket_mask + 1) buckets of LRD_RYW_WAYS entries */
+    size_t bytes;
+    uint32_t bucket_mask;
+};
+
+struct lrd_attachment {
+    /* what every get needs; fixed */
+    struct lrd_reader r;
+    const struct lrd_lane_words *words; /* the worker's, of our lane */
+    struct lrd_ring ring;
+    struct lrd_ryw ryw;
+    uint64_t zero_ns;         /* our CLOCK_MONOTONIC at segment time 0 */
+    uint32_t max_silence_ms;  /* 0: not asked for */
+    uint32_t incarnation;     /* in tickets: 1 for the first attachment of the handle */
+    int sock;                 /* its end is the daemon's */
+    int doorbell;
+
+    /* gets store here after writes of ours; gets load it */
+    _Alignas(LRD_LINE) lrd_u64 settled; /* everything below was applied when somebody looked */
+
+    /* producers */
+    _Alignas(LRD_LINE) lrd_u64 seen; /* see lrd_ring_claim() */
+    lrd_u32 rung;                    /* see lrd_doorbell_ring() */
+
+    /* slow paths */
+    lrd_u64 down;             /* 1: its daemon is gone for good */
+    struct lrd_fd_id {        /* what the descriptors were: a process may close all it has without telling us */
+        dev_t dev;
+        ino_t ino;
+    } sock_id, doorbell_id;
+    void *base;               /* the segment's place in our address space: reserved_bytes from here are ours */
+    size_t reserved_bytes;
+    struct lrd_attachment *older;
+};
+
+struct lrd_private {
+    /* Stored with release by who attached, under the mutex; loaded with acquire by every call. NULL: this process has none yet. */
+    _Atomic(struct lrd_attachment *) at;
+    bool born;                /* this process has taken the handle over (under the mutex) */
+    pthread_mutex_t mutex;    /* all zeros is an unlocked one; nobody's in a child, whoever held it in the parent */
+    lrd_u64 look_ns;          /* not before this time does anybody look again whether the daemon is gone */
+    lrd_u64 lost;             /* 1: writes went with a daemon, and larder_flush() has not said so yet */
+};
+
+struct larder_ns {
+    struct larder *handle;
+    struct lrd_private *here;
+    uint32_t ns;
+};
+
+#define LRD_PATHS 2
+
+struct larder {
+    struct lrd_private *here;
+    struct lrd_attachment *newest; /* all of this process, and in a child at first those of the parent; pushed by one store (release), under the mutex */
+    struct larder_options options; /* socket is NULL: see path */
+    char *path[LRD_PATHS];         /* where to look for a daemon, in this order */
+    unsigned n_paths;
+    uint32_t n_attached;           /* attachments there have been, of parents too */
+    struct larder_ns default_ns;
+};
+
+/* ---- attach.c ---- */
+
+/* The attachment in use, made now if this process has none (after fork). NULL: no daemon. */
+struct lrd_attachment *lrd_attach_first(struct larder *handle);
+
+/* Whether another attachment than `at` is in use now. If its daemon is gone, tries to attach to the next one; looks at most every 50 ms, else returns at once. */
+bool lrd_renew(struct larder *handle, struct lrd_attachment *at);
+
+static inline struct lrd_attachment *lrd_current(struct larder *handle, struct lrd_private *here)
+{
+    /* Pairs with the release in publish(): who sees the attachment sees what is in it. */
+    struct lrd_attachment *at = atomic_load_explicit(&here->at, memory_order_acquire);
+    return lrd_likely(at != NULL) ? at : lrd_attach_first(handle);
+}
+
+/* Milliseconds since the writer's last sign of life. Relaxed: a stale look makes it one sign older. */
+static inline uint64_t lrd_silence_ms(const struct lrd_attachment *at, uint64_t now_ms)
+{
+    uint64_t beat_ms = lrd_load_relaxed(&at->r.header->heartbeat_ms);
+    return now_ms > beat_ms ? now_ms - beat_ms : 0;
+}
+
+/* After so long a silence it is worth asking whether the daemon is gone: five times the longest silence of one that lives. */
+#define LRD_SUSPICIOUS_MS 500u
+
+static inline bool lrd_is_down(const struct lrd_attachment *at) { return lrd_load_relaxed(&at->down) != 0; }
+
+static inline bool lrd_key_ok(const void *key, size_t key_size) { return key != NULL && key_size - 1 < LARDER_KEY_MAX; }
+
+/* ---- ryw.c ---- */
+
+enum lrd_own {
+    LRD_OWN_NONE,     /* nothing of ours is pending for this key: the table knows */
+    LRD_OWN_VALUE,    /* *get is filled as by lrd_table_get(), slot and block_word 0 */
+    LRD_OWN_ABSENT,   /* our pending write is a delete, or has expired */
+    LRD_OWN_TOO_SMALL
+};
+
+int lrd_ryw_create(struct lrd_ryw *ryw, uint32_t n_cells);
+void lrd_ryw_destroy(struct lrd_ryw *ryw);
+
+/* Forgets everything and gives the memory back; anybody may be looking. */
+void lrd_ryw_clear(struct lrd_ryw *ryw);
+
+/* The record at `position`, of a key with this hash, is committed: from here on this process's gets see it. */
+void lrd_ryw_raise(struct lrd_attachment *at, uint64_t hash, uint64_t position);
+
+enum lrd_own lrd_ryw_get(struct lrd_attachment *at, struct lrd_get *get);
+
+#define LRD_RYW_WAYS 8u
+
+static inline lrd_u64 *lrd_ryw_bucket(const struct lrd_ryw *ryw, uint64_t hash)
+{
+    return &ryw->entry[((uint32_t)(hash >> 32) & ryw->bucket_mask) * LRD_RYW_WAYS];
+}
+
+/* Whether a write of this process may not be applied yet. Two loads and a branch when none is. */
+static inline bool lrd_ryw_pending(struct lrd_attachment *at)
+{
+    /* Acquire: pairs with the release below; who takes another thread's word for it must also see in the table what that thread could. The tail
+     * is relaxed: writes that are ordered before this get were claimed before it, and a claim is a change of the tail. */
+    uint64_t tail = lrd_load_relaxed(&at->ring.lane->tail);
+    if (lrd_likely(lrd_load_acquire(&at->settled) == tail))
+        return false;
+    /* Pairs with the release of the applied position in an intent: the items of those records are in the table. */
+    if (lrd_load_acquire(&at->words->applied) < tail)
+        return true;
+    /* Threads may store an older tail over a newer one: then the next get looks once more. */
+    lrd_store_release(&at->settled, tail);
+    return false;
+}
+
+/* ---- stats.c ---- */
+
+/* The line of the calling thread: 0 none yet, 1 to 15 its own, 16 the one for all others. */
+extern __thread unsigned lrd_stat_line __attribute__((tls_model("initial-exec")));
+
+void lrd_stat_line_take(void);
+
+static inline void lrd_count(lrd_u64 *counter, uint64_t n)
+{
+    if (lrd_likely(lrd_stat_line < LRD_STAT_LINES))
+        lrd_add_own(counter, n);
+    else
+        lrd_fetch_add_relaxed(counter, n);
+}
+
+/* Where the calling thread counts. The lane is the client's own: a wrong number there is its own. */
+static inline struct lrd_lane_stats *lrd_stats_here(const struct lrd_attachment *at)
+{
+    if (lrd_unlikely(lrd_stat_line == 0))
+        lrd_stat_line_take();
+    return &at->ring.lane->stats[lrd_stat_line - 1];
+}
+
+#endif

@@ -1,0 +1,309 @@
+/* Getting: from a key to its value, in one way down and back.
+ *
+ *   which attachment -> (bounded silence?) -> hash -> (own writes pending? ryw.c) -> table.h -> counted -> result
+ *
+ * What is in brackets is a branch that is not taken as a rule. Nothing here stores to memory that another process's get looks at, takes a lock, or waits; two
+ * rare exceptions are in ryw.c (a bucket crowded with own pending writes) and attach.c (a daemon that is gone).
+ */
+#include "libclient/client.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "shm/table.h"
+
+/* Keys of one stage of a batch: far more than the cache misses a core has in flight (10 to 16 of L1, 48 of L2), and their buckets and first lines fit L1 (20 KiB). */
+#define CHUNK 64u
+
+/* A thread that only hits would never learn that its daemon is gone: it looks now and then. */
+#define LOOK_EACH 1024u
+
+/* ---- a daemon that is silent ---- */
+
+/* On a miss, and now and then: 5 ns for the clock. Whatever comes out, this get's answer stands. */
+static __attribute__((noinline)) void look_for_end(struct larder_ns *ns, struct lrd_attachment *at)
+{
+    if (lrd_silence_ms(at, lrd_clock_segment_ms(at->zero_ns)) > LRD_SUSPICIOUS_MS)
+        lrd_renew(ns->handle, at);
+}
+
+/* The caller bounds the silence. May exchange the attachment for a newer one. */
+static __attribute__((noinline)) bool is_stale(struct larder_ns *ns, struct lrd_attachment **at)
+{
+    if (lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) <= (*at)->max_silence_ms)
+        return false;
+    if (!lrd_renew(ns->handle, *at))
+        return true;
+    *at = lrd_current(ns->handle, ns->here);
+    return lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) > (*at)->max_silence_ms;
+}
+
+/* The attachment to read from; LARDER_DOWN: none in this (forked) process; LARDER_STALE. */
+static inline int begin(struct larder_ns *ns, struct lrd_attachment **at)
+{
+    *at = lrd_current(ns->handle, ns->here);
+    if (lrd_unlikely(*at == NULL))
+        return LARDER_DOWN;
+    if (lrd_unlikely((*at)->max_silence_ms != 0) && is_stale(ns, at))
+        return LARDER_STALE;
+    return 0;
+}
+
+/* ---- one key ---- */
+
+struct counts {
+    uint64_t gets, hits, lines, restarts, own;
+};
+
+/* From the own ring if our write is pending. False: the table knows. */
+static __attribute__((noinline)) bool get_own(struct lrd_attachment *at, struct lrd_get *get, enum lrd_outcome *outcome)
+{
+    switch (lrd_ryw_get(at, get)) {
+    case LRD_OWN_VALUE:
+        *outcome = LRD_FOUND;
+        return true;
+    case LRD_OWN_TOO_SMALL:
+        *outcome = LRD_TOO_SMALL;
+        return true;
+    case LRD_OWN_ABSENT:
+        *outcome = LRD_ABSENT;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static inline enum lrd_outcome get_one(struct lrd_attachment *at, struct lrd_get *get, bool pending, struct counts *n)
+{
+    enum lrd_outcome outcome;
+    n->gets++;
+    if (lrd_unlikely(pending)) {
+        __builtin_prefetch(lrd_ryw_bucket(&at->ryw, get->hash));
+        lrd_table_prefetch(&at->r, get->hash);
+        if (get_own(at, get, &outcome)) {
+            n->own++;
+            n->hits += outcome == LRD_FOUND;
+            return outcome;
+        }
+    }
+    outcome = lrd_table_get(&at->r, get);
+    n->hits += outcome == LRD_FOUND;
+    n->lines += get->lines - 1;
+    n->restarts += get->restarts;
+    return outcome;
+}
+
+/* What the rest of the process can read in its lane. Two increments for a hit at home, the common case. */
+static inline void count(struct larder_ns *ns, struct lrd_attachment *at, const struct counts *n)
+{
+    struct lrd_lane_stats *s = lrd_stats_here(at);
+    lrd_count(&s->gets, n->gets);
+    if (lrd_likely(n->hits > 0))
+        lrd_count(&s->hits, n->hits);
+    if (lrd_unlikely(n->lines > 0))
+        lrd_count(&s->lines, n->lines);
+    if (lrd_unlikely(n->restarts > 0))
+        lrd_count(&s->restarts, n->restarts);
+    if (lrd_unlikely(n->own > 0))
+        lrd_count(&s->own, n->own);
+    if (lrd_unlikely(n->hits < n->gets || lrd_load_relaxed(&s->gets) % LOOK_EACH < n->gets))
+        look_for_end(ns, at);
+}
+
+static inline struct lrd_get get_make(const struct lrd_attachment *at, uint32_t ns, const void *key, size_t key_size, uint64_t hash, void *buffer, size_t capacity)
+{
+    static unsigned char nowhere; /* memcpy wants an address also for no bytes */
+    return (struct lrd_get){.key = key,
+                            .key_len = (uint32_t)key_size,
+                            .ns = ns,
+                            .hash = hash,
+                            .buffer = buffer != NULL ? buffer : &nowhere,
+                            .capacity = capacity,
+                            .zero_ns = at->zero_ns};
+}
+
+int larder_get(struct larder_ns *ns, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size)
+{
+    if (lrd_unlikely(ns == NULL || !lrd_key_ok(key, key_size) || (buffer == NULL && capacity != 0)))
+        return -EINVAL;
+    struct lrd_attachment *at;
+    int r = begin(ns, &at);
+    if (lrd_unlikely(r != 0))
+        return r;
+
+    struct lrd_get get = get_make(at, ns->ns, key, key_size, lrd_hash(at->r.hash_seed, ns->ns, key, key_size), buffer, capacity);
+    struct counts n = {0};
+    enum lrd_outcome outcome = get_one(at, &get, lrd_ryw_pending(at), &n);
+    count(ns, at, &n);
+    if (outcome == LRD_ABSENT)
+        return LARDER_MISS;
+    if (size != NULL)
+        *size = lrd_item_value_len(get.head);
+    return lrd_likely(outcome == LRD_FOUND) ? 0 : LARDER_TOO_SMALL;
+}
+
+/* ---- with everything known about it ---- */
+
+static void item_clear(struct larder_item *item, int result)
+{
+    item->value_size = 0;
+    item->version = 0;
+    item->ttl_ms = 0;
+    item->flags = 0;
+    item->result = result;
+}
+
+static int64_t ttl_left(struct lrd_item_head head, uint64_t now_ms)
+{
+    uint64_t expires_ms = lrd_item_expires_ms(head);
+    if (expires_ms == 0)
+        return LARDER_TTL_NONE;
+    return expires_ms > now_ms ? (int64_t)(expires_ms - now_ms) : 0; /* 0: it expired since we looked */
+}
+
+static void item_fill(struct larder_item *item, const struct lrd_get *get, enum lrd_outcome outcome, uint64_t now_ms)
+{
+    if (outcome == LRD_ABSENT) {
+        item_clear(item, LARDER_MISS);
+        return;
+    }
+    item->value_size = lrd_item_value_len(get->head);
+    item->version = (uint64_t)lrd_block_word_generation(get->block_word) << 32 | lrd_slot_location(get->slot);
+    item->ttl_ms = ttl_left(get->head, now_ms);
+    item->flags = lrd_item_flags(get->head);
+    item->result = outcome == LRD_FOUND ? LARDER_OK : LARDER_TOO_SMALL;
+}
+
+static bool item_ok(const struct larder_item *item) { return item->buffer != NULL || item->capacity == 0; }
+
+int larder_get_item(struct larder_ns *ns, const void *key, size_t key_size, struct larder_item *item)
+{
+    if (lrd_unlikely(ns == NULL || item == NULL || item->size < sizeof *item || !lrd_key_ok(key, key_size) || !item_ok(item)))
+        return -EINVAL;
+    struct lrd_attachment *at;
+    int r = begin(ns, &at);
+    if (lrd_unlikely(r != 0)) {
+        item_clear(item, r);
+        return r;
+    }
+    struct lrd_get get = get_make(at, ns->ns, key, key_size, lrd_hash(at->r.hash_seed, ns->ns, key, key_size), item->buffer, item->capacity);
+    struct counts n = {0};
+    enum lrd_outcome outcome = get_one(at, &get, lrd_ryw_pending(at), &n);
+    count(ns, at, &n);
+    item_fill(item, &get, outcome, lrd_clock_segment_ms(at->zero_ns));
+    return item->result;
+}
+
+/* ---- prepared keys ---- */
+
+/* What a prepared hash is good for: this segment and this namespace. 0, "not prepared", may come out for one in 2^64 segments: its keys are hashed each time. */
+static uint64_t prepared_for(const struct lrd_attachment *at, uint32_t ns) { return at->r.geometry.segment_id + ns; }
+
+int larder_key_prepare(struct larder_ns *ns, struct larder_key *key)
+{
+    if (ns == NULL || key == NULL || key->size < sizeof *key || !lrd_key_ok(key->data, key->data_size))
+        return -EINVAL;
+    struct lrd_attachment *at = lrd_current(ns->handle, ns->here);
+    key->segment_id = 0;
+    if (at == NULL)
+        return 0; /* is hashed when it is used */
+    key->hash = lrd_hash(at->r.hash_seed, ns->ns, key->data, key->data_size);
+    key->segment_id = prepared_for(at, ns->ns);
+    return 0;
+}
+
+/* ---- many keys ---- */
+
+struct batch {
+    struct larder_ns *ns;
+    struct lrd_attachment *at;
+    const struct larder_key *keys;
+    struct larder_item *items;
+    size_t key_stride, item_stride;
+    uint64_t prepared_for;
+    uint64_t now_ms;
+    size_t hits;
+};
+
+static const struct larder_key *batch_key(const struct batch *b, size_t i)
+{
+    return (const struct larder_key *)(const void *)((const char *)b->keys + i * b->key_stride);
+}
+
+static struct larder_item *batch_item(const struct batch *b, size_t i)
+{
+    return (struct larder_item *)(void *)((char *)b->items + i * b->item_stride);
+}
+
+/* Stage 1: hash, and fetch the home buckets. What cannot be asked for says so in its result. */
+static void hash_chunk(struct batch *b, size_t first, size_t n, uint64_t *hash, bool pending)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct larder_key *key = batch_key(b, first + i);
+        struct larder_item *item = batch_item(b, first + i);
+        if (lrd_unlikely(!lrd_key_ok(key->data, key->data_size) || !item_ok(item))) {
+            item_clear(item, -EINVAL);
+            continue;
+        }
+        item->result = LARDER_OK;
+        hash[i] = key->segment_id != 0 && key->segment_id == b->prepared_for ? key->hash
+                                                                             : lrd_hash(b->at->r.hash_seed, b->ns->ns, key->data, key->data_size);
+        lrd_table_prefetch(&b->at->r, hash[i]);
+        if (lrd_unlikely(pending))
+            __builtin_prefetch(lrd_ryw_bucket(&b->at->ryw, hash[i]));
+    }
+}
+
+static void get_chunk(struct batch *b, size_t first, size_t n)
+{
+    uint64_t hash[CHUNK];
+    /* Once for the chunk: what was written before the call was claimed before this look. */
+    bool pending = lrd_ryw_pending(b->at);
+    hash_chunk(b, first, n, hash, pending);
+    /* Stage 2: look into the buckets, and fetch the items. */
+    for (size_t i = 0; i < n; i++)
+        if (lrd_likely(batch_item(b, first + i)->result == LARDER_OK))
+            lrd_table_prefetch_item(&b->at->r, hash[i]);
+    /* Stage 3: the gets. */
+    struct counts counts = {0};
+    for (size_t i = 0; i < n; i++) {
+        const struct larder_key *key = batch_key(b, first + i);
+        struct larder_item *item = batch_item(b, first + i);
+        if (lrd_unlikely(item->result != LARDER_OK))
+            continue;
+        struct lrd_get get = get_make(b->at, b->ns->ns, key->data, key->data_size, hash[i], item->buffer, item->capacity);
+        item_fill(item, &get, get_one(b->at, &get, pending, &counts), b->now_ms);
+    }
+    b->hits += counts.hits;
+    count(b->ns, b->at, &counts);
+}
+
+static bool strides_ok(const struct larder_key *keys, const struct larder_item *items)
+{
+    return keys->size >= sizeof *keys && keys->size % _Alignof(struct larder_key) == 0 && items->size >= sizeof *items &&
+           items->size % _Alignof(struct larder_item) == 0;
+}
+
+int larder_get_many(struct larder_ns *ns, const struct larder_key *keys, struct larder_item *items, size_t n, size_t *hits)
+{
+    if (hits != NULL)
+        *hits = 0;
+    if (ns == NULL || (n > 0 && (keys == NULL || items == NULL || !strides_ok(keys, items))))
+        return -EINVAL;
+    if (n == 0)
+        return 0;
+    struct batch b = {.ns = ns, .keys = keys, .items = items, .key_stride = keys->size, .item_stride = items->size};
+    int r = begin(ns, &b.at);
+    if (lrd_unlikely(r != 0)) {
+        for (size_t i = 0; i < n; i++)
+            item_clear(batch_item(&b, i), r);
+        return r;
+    }
+    b.prepared_for = prepared_for(b.at, ns->ns);
+    b.now_ms = lrd_clock_segment_ms(b.at->zero_ns);
+    for (size_t first = 0; first < n; first += CHUNK)
+        get_chunk(&b, first, n - first < CHUNK ? n - first : CHUNK);
+    if (hits != NULL)
+        *hits = b.hits;
+    return 0;
+}

@@ -1,0 +1,125 @@
+/* Counting, and looking at what was counted.
+ *
+ * Each of the first fifteen threads of a process has a line of its own in every lane, which it alone writes: an increment is a load and a store to a line that no
+ * other core holds. All others share the last line and pay a locked add each. Which line is a thread's is a matter of the process, not of the handle,
+ * and is known to the thread by a thread-local that costs one load (initial-exec).
+ *
+ *   lines_taken bit i    line i + 1 belongs to a living thread; taken by the thread's first call, given back when it ends (acquire and release, so the
+ *                        next owner's plain stores follow the last one's)
+ *
+ * In a forked child only the forking thread lives: the child's handler gives the others' lines back. If no handler runs (a plain clone) they
+ * are lost, and later threads share the last line: counts stay right, only dearer.
+ */
+#include "libclient/client.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SHARED_LINE LRD_STAT_LINES
+#define OWN_LINES ((1u << (LRD_STAT_LINES - 1)) - 1)
+
+__thread unsigned lrd_stat_line;
+
+static lrd_u64 lines_taken;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+static bool have_key;
+
+static void line_give_back(void *line)
+{
+    uint64_t bit = UINT64_C(1) << ((uintptr_t)line - 1), taken = lrd_load_relaxed(&lines_taken);
+    while (!lrd_cas(&lines_taken, &taken, taken & ~bit)) {
+    }
+    lrd_stat_line = 0; /* another destructor of this thread may call us again, and takes one anew */
+}
+
+static void keep_mine_only(void)
+{
+    unsigned mine = lrd_stat_line;
+    lrd_store_relaxed(&lines_taken, mine > 0 && mine < SHARED_LINE ? UINT64_C(1) << (mine - 1) : 0);
+}
+
+static void prepare(void)
+{
+    have_key = pthread_key_create(&key, line_give_back) == 0;
+    pthread_atfork(NULL, NULL, keep_mine_only);
+}
+
+/* A library that is unloaded must not leave its destructor behind. */
+__attribute__((destructor)) static void forget_key(void)
+{
+    if (have_key)
+        pthread_key_delete(key);
+}
+
+void lrd_stat_line_take(void)
+{
+    pthread_once(&once, prepare);
+    lrd_stat_line = SHARED_LINE;
+    if (!have_key)
+        return; /* a line could never be given back */
+    uint64_t taken = lrd_load_relaxed(&lines_taken);
+    while ((taken & OWN_LINES) != OWN_LINES) {
+        unsigned i = (unsigned)__builtin_ctzll(~taken);
+        if (!lrd_cas(&lines_taken, &taken, taken | UINT64_C(1) << i))
+            continue;
+        lrd_stat_line = i + 1;
+        if (pthread_setspecific(key, (void *)(uintptr_t)(i + 1)) != 0) {
+            line_give_back((void *)(uintptr_t)(i + 1)); /* nobody would at the thread's end */
+            lrd_stat_line = SHARED_LINE;
+        }
+        return;
+    }
+}
+
+/* ---- looking: every count is read at its own moment ---- */
+
+static void add_segment(const struct lrd_reader *r, struct larder_stats *s)
+{
+    const struct lrd_header *h = r->header;
+    s->segment_bytes = r->geometry.segment_bytes;
+    s->table_bytes = (uint64_t)r->n_pairs * 2 * sizeof(struct lrd_bucket);
+    s->arena_bytes = (uint64_t)r->n_blocks << r->block_shift;
+    s->slots = (uint64_t)r->n_pairs * 2 * LRD_SLOTS;
+    for (uint32_t i = 0; i < r->n_blocks; i++) {
+        uint64_t live = lrd_load_relaxed(&r->descriptors[i].live);
+        s->live_items += lrd_live_items(live);
+        s->live_bytes += lrd_live_bytes(live);
+    }
+    s->slots_used = lrd_load_relaxed(&r->counters[LRD_C_slots_used]);
+    s->sets = lrd_load_relaxed(&r->counters[LRD_C_sets]);
+    s->deletes = lrd_load_relaxed(&r->counters[LRD_C_deletes]);
+    s->evicted = lrd_load_relaxed(&r->counters[LRD_C_evicted]);
+    s->no_room = lrd_load_relaxed(&r->counters[LRD_C_no_room]);
+    s->worker_count = lrd_load_relaxed(&h->worker_count);
+}
+
+static void add_lane(const struct lrd_lane *lane, struct larder_stats *s)
+{
+    for (unsigned i = 0; i < LRD_STAT_LINES; i++) {
+        const struct lrd_lane_stats *line = &lane->stats[i];
+        s->gets += lrd_load_relaxed(&line->gets);
+        s->hits += lrd_load_relaxed(&line->hits);
+        s->restarts += lrd_load_relaxed(&line->restarts);
+        s->own_sets += lrd_load_relaxed(&line->sets);
+        s->own_deletes += lrd_load_relaxed(&line->deletes);
+        s->busy += lrd_load_relaxed(&line->busy);
+        s->lines += lrd_load_relaxed(&line->lines);
+        s->own_reads += lrd_load_relaxed(&line->own);
+    }
+}
+
+int larder_stats(struct larder *h, struct larder_stats *stats)
+{
+    if (h == NULL || stats == NULL || stats->size < sizeof *stats)
+        return -EINVAL;
+    struct larder_stats s = {.size = stats->size};
+    struct lrd_attachment *at = lrd_current(h, h->here);
+    if (at != NULL) {
+        add_segment(&at->r, &s);
+        add_lane(at->ring.lane, &s);
+        s.silence_ms = lrd_silence_ms(at, lrd_clock_segment_ms(at->zero_ns));
+    }
+    *stats = s;
+    return at != NULL ? 0 : LARDER_DOWN;
+}
