@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Includes point down only: tools -> libclient -> shm <- daemon. Ours are written from the root and in quotes.
+# Includes point down only: tools -> libclient -> shm <- daemon; examples see what is installed. Ours are written from the root and in quotes.
 set -u
 cd "${LARDER_SRC:-$(dirname "$0")/..}" || exit 1
 
@@ -21,7 +21,7 @@ check() {
         done < <(includes '"' '"' "$file")
         # <...> is for what is not ours; the public header may be included as its users do
         while IFS=' ' read -r line name; do
-            [[ $name =~ ^(shm|libclient|daemon|tools|tests)/ || $name == config.h || ($name == larder.h && $folder != tools) ]] &&
+            [[ $name =~ ^(shm|libclient|daemon|tools|tests)/ || $name == config.h || ($name == larder.h && ! $folder =~ ^(tools|examples)$) ]] &&
                 say "$file:$line: <$name> is ours: write it from the root, in quotes"
         done < <(includes '<' '>' "$file")
     done
@@ -35,6 +35,7 @@ includes() {
 check shm 'shm/[a-z_]+\.(h|def)'
 check libclient '(shm|libclient)/[a-z_]+\.(h|def)'
 check daemon '(shm|daemon)/[a-z_]+\.(h|def)'
+check examples 'nothing'
 check tools '(libclient/larder\.h|(shm|tools)/[a-z_]+\.(h|def))'
 
 # The installed header stands alone.

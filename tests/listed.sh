@@ -15,7 +15,7 @@ listed() {
     sed 's/#.*//' "$1/Makefile.inc" | grep -oE '%D%/[A-Za-z0-9_./-]+' | sed "s|%D%|$1|" | sort -u
 }
 
-for folder in shm libclient daemon tools man tests; do
+for folder in shm libclient daemon tools examples man tests; do
     names=$(listed "$folder")
     for file in "$folder"/*; do
         case $file in
