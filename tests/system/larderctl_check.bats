@@ -1,0 +1,90 @@
+#!/usr/bin/env bats
+# check: silent about what is good, also while others write; finds what is wrong.
+# shellcheck disable=SC2030,SC2031 # bats sets output
+load helpers
+
+teardown() { stop_daemon; }
+
+# lines FROM TO SIZE
+lines() { awk -v from="$1" -v to="$2" -v size="$3" 'BEGIN { for (i = from; i <= to; i++) { v = sprintf("%*d", 1 + i * 7919 % size, i); printf "key %d\t%d\t-\t%s\n", i, i, v } }'; }
+
+@test "after overwrites, deletes and evictions" {
+    start_daemon --memory 16M --average-item 100
+    lines 1 100000 150 | ctl load
+    lines 50000 100000 90 | ctl load
+    for i in 99990 99991 99992; do ctl delete "key $i"; done
+    [ "$(figure counters.evicted)" -gt 0 ]
+    [ "$(figure counters.overwrites)" -gt 0 ]
+    status_of 0 ctl check
+    [[ ${lines[0]} == "0 findings; "* ]]
+}
+
+@test "while others write" {
+    start_daemon --memory 16M --average-item 60
+    for n in 1 2; do
+        (for round in 1 2 3; do lines $((n * 10000)) $((n * 10000 + 90000)) $((40 + round * 10)) | ctl load; done) >/dev/null 3>&- &
+        writers[n]=$!
+    done
+    for round in 1 2 3 4 5; do
+        status_of 0 ctl check
+    done
+    wait "${writers[@]}"
+    status_of 0 ctl check
+    [[ $output == *"with the writer at rest"* ]]
+}
+
+@test "a good segment without a daemon" {
+    start_damaged none
+    status_of 0 ctl check
+    [[ $output == "0 findings; "* ]]
+    ctl dump >"$DIR/dump"
+    [ "$(tail -n 1 "$DIR/dump")" = "#end $(grep -vc '^#' "$DIR/dump")" ]
+}
+
+# finds KIND PATTERN
+finds() {
+    start_damaged "$1"
+    status_of 2 ctl check
+    # shellcheck disable=SC2053 # a pattern it is
+    [[ $output == $2 ]]
+}
+
+@test "finds a key that was changed" { finds key_changed '*does not belong here*'; }
+@test "finds a length that cannot be" { finds length_changed '*points to something that is no item*'; }
+@test "finds a location outside the arena" { finds location_outside '*points to something that is no item*'; }
+@test "finds a displaced word that is too low" { finds word_low '*a get of its key does not find it*displaced word is*counted*'; }
+@test "finds a displaced word that is too high" { finds word_high '*displaced word is*counted*'; }
+@test "finds a key that is there twice" { finds duplicate '*a get of its key finds another slot*'; }
+@test "finds live bytes that are wrong" { finds live_off 'block 3: says*counted*'; }
+@test "finds items beyond what was written" { finds used_low '*of which 64 bytes are written*'; }
+@test "finds an unknown block state" { finds state_unknown 'block 2: its descriptor makes no sense*'; }
+@test "finds an item of another namespace" { finds namespace_changed '*its item is of namespace 1*'; }
+@test "finds a counter of slots that is wrong" { finds slots_off 'table: slots_used says*counted*'; }
+@test "finds counters that do not add up" { finds sets_off 'counters: *should be left*'; }
+
+@test "half a change is not called a fault" {
+    start_damaged half_a_change
+    status_of 1 ctl check
+    [[ $output == *"in the middle of a change of 3 words"* ]]
+}
+
+@test "dump goes on where slots make no sense, and says so" {
+    start_damaged location_outside
+    status_of 2 ctl dump
+    [[ $output == *"1 slots make no sense"* ]]
+}
+
+@test "a segment that is none is refused" {
+    start_damaged not_ready
+    status_of 2 ctl stat
+    [[ $output == *"not ready"* ]]
+}
+
+@test "parts outside the segment are refused" {
+    start_damaged parts_outside
+    for verb in stat check dump "get a" "inspect a"; do
+        # shellcheck disable=SC2086
+        status_of 2 ctl $verb
+        [[ $output == *"damaged"* ]]
+    done
+}

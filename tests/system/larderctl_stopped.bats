@@ -1,0 +1,47 @@
+#!/usr/bin/env bats
+# The worker is stopped: what looks goes on, what writes says what is the matter.
+load helpers
+
+setup() {
+    start_daemon --memory 64M
+    ctl set key value
+    stop_worker
+}
+teardown() { stop_daemon; }
+
+@test "everything that looks works" {
+    [ "$(ctl get key)" = value ]
+    [ "$(ctl dump | grep -vc '^#')" = 1 ]
+    ctl inspect key
+    ctl check --stable
+    sleep 1.1
+    status_of 1 ctl stat
+    [[ $output == *"worker is silent since"* ]]
+}
+
+@test "ping says since when it is silent" {
+    sleep 1.1
+    status_of 1 ctl ping
+    [[ $output == *"silent since"*" ms" ]]
+    status_of 1 ctl ping --max-silence 500
+    continue_worker
+    wait_until 5 ctl ping
+}
+
+@test "set says that nobody answers, in bounded time" {
+    SECONDS=0
+    status_of 2 ctl set key other
+    [[ $output == *"does not answer"* ]]
+    [ "$SECONDS" -lt 15 ]
+    [ "$(ctl get key)" = value ]
+}
+
+@test "a killed worker is replaced, and its items are there" {
+    before=$(figure daemon.worker_count)
+    kill -KILL "$WORKER"
+    WORKER=
+    wait_until 10 ctl ping
+    [ "$(figure daemon.worker_count)" -gt "$before" ]
+    [ "$(ctl get key)" = value ]
+    ctl check
+}
