@@ -13,6 +13,11 @@
 #define BLOCKS_WANTED 128u
 #define BLOCKS_LEAST 8u
 
+/* The table's index has 32 bits, of buckets: 1 TiB of arena at 100 bytes an item. Beyond, the table is fuller than asked for. */
+#define PAIRS_MOST (1u << 30)
+
+#define MEMORY_LEAST (4 * (uint64_t)LRD_HUGE)
+
 static uint64_t round_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 
 static uint32_t log2_floor(uint64_t x) { return 63u - (uint32_t)__builtin_clzll(x | 1); }
@@ -54,14 +59,14 @@ static uint64_t lay_all(const struct lrd_geometry *g, struct lrd_part parts[LRD_
     return lay(&parts[LRD_PART_ARENA], off, (uint64_t)g->n_blocks << g->block_shift, align);
 }
 
-int lrd_segment_plan(const struct lrd_plan *plan, struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], uint64_t *least_bytes)
+static bool load_ok(double load) { return load <= 0 || (load >= 0.05 && load <= 0.9); }
+
+static int plan_for(const struct lrd_plan *plan, struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS])
 {
     double load = plan->load > 0 ? plan->load : LOAD_DEFAULT;
     uint64_t memory = plan->memory_bytes & ~(uint64_t)(LRD_HUGE - 1);
     memset(g, 0, sizeof *g);
-    if (least_bytes)
-        *least_bytes = 4 * (uint64_t)LRD_HUGE;
-    if (memory < 4 * (uint64_t)LRD_HUGE || plan->average_item == 0 || load > 0.9 || load < 0.05 || plan->n_lanes == 0)
+    if (memory < MEMORY_LEAST)
         return -EINVAL;
 
     g->segment_bytes = memory;
@@ -69,7 +74,7 @@ int lrd_segment_plan(const struct lrd_plan *plan, struct lrd_geometry *g, struct
     g->n_lanes = plan->n_lanes;
     g->average_item = plan->average_item;
     g->granule_shift = 3;
-    while (memory >> 32 >= UINT64_C(1) << g->granule_shift)
+    while ((memory - 1) >> 32 >= UINT64_C(1) << g->granule_shift)
         g->granule_shift++;
 
     uint64_t per_item = (uint64_t)sizeof(struct lrd_item) + plan->average_item + 4 /* padding, on average */;
@@ -84,14 +89,41 @@ int lrd_segment_plan(const struct lrd_plan *plan, struct lrd_geometry *g, struct
     do {
         g->n_blocks--;
         double items = (double)((uint64_t)g->n_blocks << g->block_shift) / (double)per_item;
-        g->n_pairs = (uint32_t)(items / load / LRD_SLOTS / 2) + 2;
+        double pairs = items / load / LRD_SLOTS / 2;
+        g->n_pairs = pairs < PAIRS_MOST - 2 ? (uint32_t)pairs + 2 : PAIRS_MOST;
     } while (g->n_blocks > BLOCKS_LEAST && lay_all(g, parts) > memory);
-    if (g->n_blocks < BLOCKS_LEAST || lay_all(g, parts) > memory) {
-        if (least_bytes)
-            *least_bytes = round_up(lay_all(g, parts), LRD_HUGE);
-        return -EINVAL;
+    return g->n_blocks < BLOCKS_LEAST || lay_all(g, parts) > memory ? -EINVAL : 0;
+}
+
+/* Tried, not reckoned: sizes depend on each other. */
+static uint64_t least_for(const struct lrd_plan *plan)
+{
+    struct lrd_plan p = *plan;
+    struct lrd_geometry g;
+    struct lrd_part parts[LRD_N_PARTS];
+    for (p.memory_bytes = MEMORY_LEAST; plan_for(&p, &g, parts) != 0;)
+        p.memory_bytes *= 2;
+    uint64_t works = p.memory_bytes, too_little = works / 2;
+    while (works - too_little > LRD_HUGE) {
+        p.memory_bytes = too_little + (works - too_little) / 2 / LRD_HUGE * LRD_HUGE;
+        if (plan_for(&p, &g, parts) == 0)
+            works = p.memory_bytes;
+        else
+            too_little = p.memory_bytes;
     }
-    return 0;
+    return works;
+}
+
+int lrd_segment_plan(const struct lrd_plan *plan, struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], uint64_t *least_bytes)
+{
+    if (least_bytes)
+        *least_bytes = MEMORY_LEAST;
+    if (plan->average_item == 0 || !load_ok(plan->load) || plan->n_lanes == 0)
+        return -EINVAL;
+    int err = plan_for(plan, g, parts);
+    if (err != 0 && least_bytes)
+        *least_bytes = least_for(plan);
+    return err;
 }
 
 static void fill_store(struct lrd_store *s, void *base)
@@ -157,6 +189,11 @@ void lrd_segment_clear(struct lrd_store *s)
         uint64_t w = lrd_load_relaxed(&s->block_words[i]);
         lrd_store_release(&s->block_words[i], lrd_block_word_make(lrd_block_word_generation(w) + 1, lrd_block_word_epoch(w)));
         struct lrd_descriptor *d = &s->descriptors[i];
+        uint64_t live = lrd_load_relaxed(&d->live);
+        /* Counted as evicted, so that the counters go on adding up. */
+        lrd_add_own(&s->counters[LRD_C_evicted], lrd_live_items(live));
+        lrd_add_own(&s->counters[LRD_C_evicted_bytes], lrd_live_bytes(live));
+        lrd_add_own(&s->counters[LRD_C_blocks_freed], lrd_load_relaxed(&d->state) != LRD_BLOCK_FREE);
         lrd_store32_relaxed(&d->generation_swept, lrd_block_word_generation(w) + 1); /* no slot is left of any earlier one */
         lrd_store32_relaxed(&d->generation_seen, lrd_block_word_generation(w) + 1);
         lrd_store_relaxed(&d->state, LRD_BLOCK_FREE);
