@@ -12,6 +12,7 @@
 #include "shm/arena.h"
 #include "shm/journal.h"
 #include "shm/layout.h"
+#include "shm/ring.h"
 #include "shm/segment.h"
 #include "shm/table.h"
 
