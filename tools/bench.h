@@ -99,13 +99,19 @@ static inline uint64_t bench_stamp(void)
 
 struct bench_clock {
     double ns_per_tick;
-    uint64_t cost_ticks; /* between two stamps with nothing in between: the median of a million */
+    double cost_ticks;   /* between two stamps with nothing in between: the mean of a million, without interruptions */
+    uint64_t step_ticks; /* what the counter is a multiple of: some count in steps of 10 ns */
     uint64_t us1_ticks;  /* 1 us */
     uint64_t us20_ticks; /* 20 us */
 };
 
 /* Takes 0.1 s. */
 void bench_clock_init(struct bench_clock *c);
+
+/* A quantile between the counter's steps: a time that was counted as n steps is taken for evenly spread around n. */
+double bench_quantile_ticks(const struct bench_clock *c, const struct lrd_histogram *h, double part);
+/* In nanoseconds of one operation, without the stamp's own. */
+double bench_net_ns(const struct bench_clock *c, double ticks, unsigned ops);
 
 /* What a stamped loop notes. */
 struct bench_stamps {

@@ -299,8 +299,7 @@ void bench_round_note(struct bench_side *side, enum bench_metric metric, double 
 
 static double net_ns(const struct bench_clock *c, const struct bench_stamps *s, double part, unsigned ops)
 {
-    uint64_t ticks = lrd_histogram_quantile(&s->ticks, part);
-    return (ticks > c->cost_ticks ? (double)(ticks - c->cost_ticks) : 0) * c->ns_per_tick / ops;
+    return bench_net_ns(c, bench_quantile_ticks(c, &s->ticks, part), ops);
 }
 
 void bench_stamps_init(struct bench_stamps *s, const struct bench_clock *c)

@@ -71,9 +71,9 @@ void bench_distribution(struct bench_report *r, const char *name, const struct b
     d->name = name;
     d->count = lrd_histogram_count(&s->ticks);
     for (unsigned i = 0; i < N_QUANTILES; i++) {
-        uint64_t ticks = lrd_histogram_quantile(&s->ticks, quantiles[i].part);
-        d->raw_ns[i] = (double)ticks * c->ns_per_tick / ops;
-        d->net_ns[i] = ticks > c->cost_ticks ? (double)(ticks - c->cost_ticks) * c->ns_per_tick / ops : 0;
+        double ticks = bench_quantile_ticks(c, &s->ticks, quantiles[i].part);
+        d->raw_ns[i] = ticks * c->ns_per_tick / ops;
+        d->net_ns[i] = bench_net_ns(c, ticks, ops);
     }
 }
 
@@ -140,8 +140,8 @@ void bench_report_print(const struct bench_report *r, const struct bench *b, con
         printf("zipf:%g", b->o.skew);
     else
         printf("uniform");
-    printf(", %u x %u workers, %g s; a stamp costs %.1f ns\n", b->o.processes, b->o.threads, b->o.seconds,
-           (double)b->clock.cost_ticks * b->clock.ns_per_tick);
+    printf(", %u x %u workers, %g s; a stamp costs %.1f ns and counts in steps of %.1f\n", b->o.processes, b->o.threads, b->o.seconds,
+           b->clock.cost_ticks * b->clock.ns_per_tick, (double)b->clock.step_ticks * b->clock.ns_per_tick);
     print_distributions(r);
     printf("\n");
     for (unsigned i = 0; i < r->n_figures; i++)
@@ -208,7 +208,8 @@ void bench_report_json(const struct bench_report *r, const struct bench *b, cons
     json_object_set_new(o, "mode", json_string(mode));
     json_object_set_new(o, "version", json_string(larder_version()));
     json_object_set_new(o, "options", options_json(b));
-    json_object_set_new(o, "stamp_ns", json_real((double)b->clock.cost_ticks * b->clock.ns_per_tick));
+    json_object_set_new(o, "stamp_ns", json_real(b->clock.cost_ticks * b->clock.ns_per_tick));
+    json_object_set_new(o, "stamp_step_ns", json_real((double)b->clock.step_ticks * b->clock.ns_per_tick));
     json_object_set_new(o, "figures", figures);
     json_object_set_new(o, "distributions", distributions);
     json_dumpf(o, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
