@@ -11,7 +11,8 @@
  *
  * The attachment that was replaced may still be in use by threads that loaded it before. Its memory is therefore replaced in place by zeros, in one mmap() for the segment
  * and one for the lane, which frees the dead daemon's pages: nothing of it is needed, and a mapping that is kept would keep hundreds of megabytes. What such a thread sees:
- *   - in a get: an empty table, so a miss. An item whose block word it had loaded fails its validation (generation 0 is never used), starts over, and misses.
+ *   - in a get: an empty table, so a miss. An item whose block word it had loaded fails its validation (generation 0 is never used), starts over, and misses. A record
+ *     in our own ring has no such word: there `replaced` is looked at.
  *   - in a set: an empty ring of nobody; the write is lost, as it would have been an instant earlier.
  *   - in a wait: a position that does not move; it looks for another attachment every 50 ms.
  * Address space and descriptor numbers stay ours until larder_close(), so nobody else's memory and nobody else's file can be hit: the new socket and doorbell take
@@ -348,6 +349,8 @@ static void zero_in_place(void *p, size_t bytes, int prot)
 
 static void retire(struct lrd_attachment *at)
 {
+    /* Before the zeros: who has read one of them in our lane and looks here afterwards sees it. Pairs with the acquire fence in lrd_ryw_get(). */
+    lrd_store_release(&at->replaced, 1);
     zero_in_place(at->base, (size_t)at->r.geometry.segment_bytes, PROT_READ);
     zero_in_place(at->ring.lane, lane_span(&at->ring), PROT_READ | PROT_WRITE);
     lrd_ryw_clear(&at->ryw);

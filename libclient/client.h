@@ -59,6 +59,7 @@ struct lrd_attachment {
 
     /* slow paths */
     lrd_u64 down;             /* 1: its daemon is gone for good */
+    lrd_u64 replaced;         /* 1: segment and lane are zeros, or will be in a moment */
     struct lrd_fd_id {        /* what the descriptors were: a process may close all it has without telling us */
         dev_t dev;
         ino_t ino;
@@ -174,20 +175,31 @@ extern __thread unsigned lrd_stat_line __attribute__((tls_model("initial-exec"))
 
 void lrd_stat_line_take(void);
 
-static inline void lrd_count(lrd_u64 *counter, uint64_t n)
-{
-    if (lrd_likely(lrd_stat_line < LRD_STAT_LINES))
-        lrd_add_own(counter, n);
-    else
-        lrd_fetch_add_relaxed(counter, n);
-}
+/* Words of a line, in the order of struct lrd_lane_stats. */
+enum lrd_stat {
+    LRD_STAT_HITS,
+    LRD_STAT_MISSES,
+    LRD_STAT_RESTARTS,
+    LRD_STAT_SETS,
+    LRD_STAT_DELETES,
+    LRD_STAT_BUSY,
+    LRD_STAT_LINES_BEYOND,
+    LRD_STAT_OWN
+};
 
-/* Where the calling thread counts. The lane is the client's own: a wrong number there is its own. */
-static inline struct lrd_lane_stats *lrd_stats_here(const struct lrd_attachment *at)
+/* A thread without a line of its own. */
+uint64_t lrd_count_shared(const struct lrd_attachment *at, enum lrd_stat what, uint64_t n);
+
+/* Adds n where the calling thread counts; the sum there. The lane is the client's own: a wrong number there is its own. */
+static inline uint64_t lrd_count(const struct lrd_attachment *at, enum lrd_stat what, uint64_t n)
 {
-    if (lrd_unlikely(lrd_stat_line == 0))
-        lrd_stat_line_take();
-    return &at->ring.lane->stats[lrd_stat_line - 1];
+    unsigned line = lrd_stat_line - 1;
+    if (lrd_unlikely(line >= LRD_STAT_LINES - 1))
+        return lrd_count_shared(at, what, n);
+    lrd_u64 *word = &at->ring.lane->stats[line].word[what];
+    uint64_t sum = lrd_load_relaxed(word) + n;
+    lrd_store_relaxed(word, sum);
+    return sum;
 }
 
 #endif

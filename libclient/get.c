@@ -51,10 +51,6 @@ static inline int begin(struct larder_ns *ns, struct lrd_attachment **at)
 
 /* ---- one key ---- */
 
-struct counts {
-    uint64_t gets, hits, lines, restarts, own;
-};
-
 /* From the own ring if our write is pending. False: the table knows. */
 static __attribute__((noinline)) bool get_own(struct lrd_attachment *at, struct lrd_get *get, enum lrd_outcome *outcome)
 {
@@ -73,53 +69,71 @@ static __attribute__((noinline)) bool get_own(struct lrd_attachment *at, struct 
     }
 }
 
-static inline enum lrd_outcome get_one(struct lrd_attachment *at, struct lrd_get *get, bool pending, struct counts *n)
+/* A write of ours may be pending: the own ring first. */
+static __attribute__((noinline)) enum lrd_outcome get_pending(struct lrd_attachment *at, struct lrd_get *get)
 {
     enum lrd_outcome outcome;
-    n->gets++;
-    if (lrd_unlikely(pending)) {
-        __builtin_prefetch(lrd_ryw_bucket(&at->ryw, get->hash));
-        lrd_table_prefetch(&at->r, get->hash);
-        if (get_own(at, get, &outcome)) {
-            n->own++;
-            n->hits += outcome == LRD_FOUND;
-            return outcome;
-        }
+    __builtin_prefetch(lrd_ryw_bucket(&at->ryw, get->hash));
+    lrd_table_prefetch(&at->r, get->hash);
+    get->lines = get->restarts = 0;
+    if (get_own(at, get, &outcome)) {
+        lrd_count(at, LRD_STAT_OWN, 1);
+        return outcome;
     }
-    outcome = lrd_table_get(&at->r, get);
-    n->hits += outcome == LRD_FOUND;
-    n->lines += get->lines - 1;
-    n->restarts += get->restarts;
+    return lrd_table_get(&at->r, get);
+}
+
+/* In line, so that what the caller does not ask for is not computed. */
+__attribute__((always_inline)) static inline enum lrd_outcome get_one(struct lrd_attachment *at, struct lrd_get *get, const struct lrd_bucket *home, bool pending)
+{
+    if (lrd_likely(!pending))
+        return lrd_table_get_at(&at->r, get, home);
+    struct lrd_get own = *get; /* a copy, as in lrd_table_get() */
+    enum lrd_outcome outcome = get_pending(at, &own);
+    *get = own;
     return outcome;
 }
 
-/* What the rest of the process can read in its lane. Two increments for a hit at home, the common case. */
-static inline void count(struct larder_ns *ns, struct lrd_attachment *at, const struct counts *n)
+static __attribute__((noinline)) void count_detours(struct lrd_attachment *at, uint64_t lines, uint64_t restarts)
 {
-    struct lrd_lane_stats *s = lrd_stats_here(at);
-    lrd_count(&s->gets, n->gets);
-    if (lrd_likely(n->hits > 0))
-        lrd_count(&s->hits, n->hits);
-    if (lrd_unlikely(n->lines > 0))
-        lrd_count(&s->lines, n->lines);
-    if (lrd_unlikely(n->restarts > 0))
-        lrd_count(&s->restarts, n->restarts);
-    if (lrd_unlikely(n->own > 0))
-        lrd_count(&s->own, n->own);
-    if (lrd_unlikely(n->hits < n->gets || lrd_load_relaxed(&s->gets) % LOOK_EACH < n->gets))
-        look_for_end(ns, at);
+    if (lines > 0)
+        lrd_count(at, LRD_STAT_LINES_BEYOND, lines);
+    if (restarts > 0)
+        lrd_count(at, LRD_STAT_RESTARTS, restarts);
 }
 
-static inline struct lrd_get get_make(const struct lrd_attachment *at, uint32_t ns, const void *key, size_t key_size, uint64_t hash, void *buffer, size_t capacity)
+static __attribute__((noinline)) void count_misses(struct larder_ns *ns, struct lrd_attachment *at, uint64_t misses)
+{
+    lrd_count(at, LRD_STAT_MISSES, misses);
+    look_for_end(ns, at);
+}
+
+/* What the rest of the process can read in its lane. One increment for a hit at home, the common case. */
+__attribute__((always_inline)) static inline void count(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hits, uint64_t misses, uint64_t lines,
+                                                        uint64_t restarts)
+{
+    if (lrd_likely(hits > 0) && lrd_unlikely(lrd_count(at, LRD_STAT_HITS, hits) % LOOK_EACH < hits))
+        look_for_end(ns, at);
+    if (lrd_unlikely(misses > 0))
+        count_misses(ns, at, misses);
+    if (lrd_unlikely((lines | restarts) > 0))
+        count_detours(at, lines, restarts);
+}
+
+__attribute__((always_inline)) static inline void count_one(struct larder_ns *ns, struct lrd_attachment *at, const struct lrd_get *get, enum lrd_outcome outcome)
+{
+    count(ns, at, outcome == LRD_FOUND, outcome != LRD_FOUND, get->lines > 1 ? get->lines - 1 : 0, get->restarts);
+}
+
+static inline void get_begin(struct lrd_get *get, const struct lrd_attachment *at, uint32_t ns, const void *key, size_t key_size, void *buffer, size_t capacity)
 {
     static unsigned char nowhere; /* memcpy wants an address also for no bytes */
-    return (struct lrd_get){.key = key,
-                            .key_len = (uint32_t)key_size,
-                            .ns = ns,
-                            .hash = hash,
-                            .buffer = buffer != NULL ? buffer : &nowhere,
-                            .capacity = capacity,
-                            .zero_ns = at->zero_ns};
+    get->key = key;
+    get->key_len = (uint32_t)key_size;
+    get->ns = ns;
+    get->buffer = buffer != NULL ? buffer : &nowhere;
+    get->capacity = capacity;
+    get->zero_ns = at->zero_ns;
 }
 
 int larder_get(struct larder_ns *ns, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size)
@@ -131,11 +145,12 @@ int larder_get(struct larder_ns *ns, const void *key, size_t key_size, void *buf
     if (lrd_unlikely(r != 0))
         return r;
 
-    struct lrd_get get = get_make(at, ns->ns, key, key_size, lrd_hash(at->r.hash_seed, ns->ns, key, key_size), buffer, capacity);
-    struct counts n = {0};
-    enum lrd_outcome outcome = get_one(at, &get, lrd_ryw_pending(at), &n);
-    count(ns, at, &n);
-    if (outcome == LRD_ABSENT)
+    struct lrd_get get;
+    get_begin(&get, at, ns->ns, key, key_size, buffer, capacity);
+    get.hash = lrd_hash(at->r.hash_seed, ns->ns, key, key_size);
+    enum lrd_outcome outcome = get_one(at, &get, lrd_table_home(&at->r, get.hash), lrd_ryw_pending(at));
+    count_one(ns, at, &get, outcome);
+    if (lrd_unlikely(outcome == LRD_ABSENT))
         return LARDER_MISS;
     if (size != NULL)
         *size = lrd_item_value_len(get.head);
@@ -186,10 +201,11 @@ int larder_get_item(struct larder_ns *ns, const void *key, size_t key_size, stru
         item_clear(item, r);
         return r;
     }
-    struct lrd_get get = get_make(at, ns->ns, key, key_size, lrd_hash(at->r.hash_seed, ns->ns, key, key_size), item->buffer, item->capacity);
-    struct counts n = {0};
-    enum lrd_outcome outcome = get_one(at, &get, lrd_ryw_pending(at), &n);
-    count(ns, at, &n);
+    struct lrd_get get;
+    get_begin(&get, at, ns->ns, key, key_size, item->buffer, item->capacity);
+    get.hash = lrd_hash(at->r.hash_seed, ns->ns, key, key_size);
+    enum lrd_outcome outcome = get_one(at, &get, lrd_table_home(&at->r, get.hash), lrd_ryw_pending(at));
+    count_one(ns, at, &get, outcome);
     item_fill(item, &get, outcome, lrd_clock_segment_ms(at->zero_ns));
     return item->result;
 }
@@ -236,7 +252,7 @@ static struct larder_item *batch_item(const struct batch *b, size_t i)
 }
 
 /* Stage 1: hash, and fetch the home buckets. What cannot be asked for says so in its result. */
-static void hash_chunk(struct batch *b, size_t first, size_t n, uint64_t *hash, bool pending)
+static void hash_chunk(struct batch *b, size_t first, size_t n, uint64_t *hash, const struct lrd_bucket **home, bool pending)
 {
     for (size_t i = 0; i < n; i++) {
         const struct larder_key *key = batch_key(b, first + i);
@@ -248,7 +264,8 @@ static void hash_chunk(struct batch *b, size_t first, size_t n, uint64_t *hash, 
         item->result = LARDER_OK;
         hash[i] = key->segment_id != 0 && key->segment_id == b->prepared_for ? key->hash
                                                                              : lrd_hash(b->at->r.hash_seed, b->ns->ns, key->data, key->data_size);
-        lrd_table_prefetch(&b->at->r, hash[i]);
+        home[i] = lrd_table_home(&b->at->r, hash[i]);
+        __builtin_prefetch(home[i]);
         if (lrd_unlikely(pending))
             __builtin_prefetch(lrd_ryw_bucket(&b->at->ryw, hash[i]));
     }
@@ -257,25 +274,33 @@ static void hash_chunk(struct batch *b, size_t first, size_t n, uint64_t *hash, 
 static void get_chunk(struct batch *b, size_t first, size_t n)
 {
     uint64_t hash[CHUNK];
+    const struct lrd_bucket *home[CHUNK];
     /* Once for the chunk: what was written before the call was claimed before this look. */
     bool pending = lrd_ryw_pending(b->at);
-    hash_chunk(b, first, n, hash, pending);
+    hash_chunk(b, first, n, hash, home, pending);
     /* Stage 2: look into the buckets, and fetch the items. */
     for (size_t i = 0; i < n; i++)
         if (lrd_likely(batch_item(b, first + i)->result == LARDER_OK))
-            lrd_table_prefetch_item(&b->at->r, hash[i]);
+            lrd_table_prefetch_item(&b->at->r, hash[i], home[i]);
     /* Stage 3: the gets. */
-    struct counts counts = {0};
+    uint64_t hits = 0, misses = 0, lines = 0, restarts = 0;
     for (size_t i = 0; i < n; i++) {
         const struct larder_key *key = batch_key(b, first + i);
         struct larder_item *item = batch_item(b, first + i);
         if (lrd_unlikely(item->result != LARDER_OK))
             continue;
-        struct lrd_get get = get_make(b->at, b->ns->ns, key->data, key->data_size, hash[i], item->buffer, item->capacity);
-        item_fill(item, &get, get_one(b->at, &get, pending, &counts), b->now_ms);
+        struct lrd_get get;
+        get_begin(&get, b->at, b->ns->ns, key->data, key->data_size, item->buffer, item->capacity);
+        get.hash = hash[i];
+        enum lrd_outcome outcome = get_one(b->at, &get, home[i], pending);
+        item_fill(item, &get, outcome, b->now_ms);
+        hits += outcome == LRD_FOUND;
+        misses += outcome != LRD_FOUND;
+        lines += get.lines > 1 ? get.lines - 1 : 0;
+        restarts += get.restarts;
     }
-    b->hits += counts.hits;
-    count(b->ns, b->at, &counts);
+    b->hits += hits;
+    count(b->ns, b->at, hits, misses, lines, restarts);
 }
 
 static bool strides_ok(const struct larder_key *keys, const struct larder_item *items)

@@ -20,7 +20,8 @@
  * entries; the higher counts. The order of writes is the order of positions, for the writer as well.
  *
  * Why nothing false is read: the record is copied first, then the applied position is looked at again. If it is still not above the record's, no thread
- * can have begun to use the cells again: a producer claims them only after it has seen them applied, and fences before it writes (set.c).
+ * can have begun to use the cells again: a producer claims them only after it has seen them applied, and fences before it writes (set.c). And if the daemon was
+ * replaced under the copy, the lane is zeros (attach.c): the attachment says so.
  *
  *   who                  may call                       beside
  *   any thread           lrd_ryw_raise, lrd_ryw_get     everything
@@ -184,10 +185,12 @@ enum lrd_own lrd_ryw_get(struct lrd_attachment *at, struct lrd_get *get)
     uint64_t position = entry_end(entry) - 1;
     enum lrd_own own;
     enum look look = look_at(at, get, position, &own);
-    /* Everything above is loaded before the position below; pairs with the release fence between claim and record in set.c. */
+    /* Everything above is loaded before what is below; pairs with the release fence between claim and record in set.c, and with the store in retire(). */
     lrd_fence_acquire();
     if (lrd_load_acquire(&at->words->applied) > position)
         return LRD_OWN_NONE; /* applied meanwhile; acquire, so that the table has it for us too */
+    if (lrd_unlikely(lrd_load_relaxed(&at->replaced) != 0))
+        return LRD_OWN_NONE; /* gone with its daemon, and so is the table */
     if (look == LOOK_MINE)
         return own;
     /* Past the deadline the table's answer is the best there is; only with a writer that has stood still for so long. */

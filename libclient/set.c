@@ -52,7 +52,7 @@ static int claim_failed(struct larder *h, struct lrd_attachment *at)
         return ELSEWHERE;
     if (lrd_is_down(at))
         return LARDER_DOWN;
-    lrd_count(&lrd_stats_here(at)->busy, 1);
+    lrd_count(at, LRD_STAT_BUSY, 1);
     return LARDER_BUSY;
 }
 
@@ -149,8 +149,7 @@ static int write_to(struct larder_ns *ns, struct lrd_attachment *at, const struc
     LRD_TESTPOINT("ring_after_commit");
     lrd_ryw_raise(at, rec.hash_hint, *position);
     lrd_doorbell_ring(at->words, at->doorbell, &at->rung);
-    struct lrd_lane_stats *s = lrd_stats_here(at);
-    lrd_count(w->kind == LRD_RECORD_SET ? &s->sets : &s->deletes, 1);
+    lrd_count(at, w->kind == LRD_RECORD_SET ? LRD_STAT_SETS : LRD_STAT_DELETES, 1);
     return 0;
 }
 
@@ -240,7 +239,8 @@ int larder_wait(struct larder *h, larder_ticket ticket, uint32_t timeout_ms)
     if (at == NULL || ticket >> TICKET_BITS != (at->incarnation & (UINT64_MAX >> TICKET_BITS)))
         return LARDER_LOST; /* of an attachment that was replaced, or the parent's */
     if (position >= lrd_load_relaxed(&at->ring.lane->tail))
-        return -EINVAL;
+        /* Never claimed; or the lane was replaced by zeros since we loaded the attachment: then there is another one by now. */
+        return lrd_current(h, h->here) == at ? -EINVAL : LARDER_LOST;
     return wait_for(h, at, position, timeout_ms);
 }
 

@@ -72,6 +72,15 @@ void lrd_stat_line_take(void)
     }
 }
 
+uint64_t lrd_count_shared(const struct lrd_attachment *at, enum lrd_stat what, uint64_t n)
+{
+    if (lrd_stat_line == 0) {
+        lrd_stat_line_take();
+        return lrd_count(at, what, n);
+    }
+    return lrd_fetch_add_relaxed(&at->ring.lane->stats[SHARED_LINE - 1].word[what], n) + n;
+}
+
 /* ---- looking: every count is read at its own moment ---- */
 
 static void add_segment(const struct lrd_reader *r, struct larder_stats *s)
@@ -96,17 +105,18 @@ static void add_segment(const struct lrd_reader *r, struct larder_stats *s)
 
 static void add_lane(const struct lrd_lane *lane, struct larder_stats *s)
 {
-    for (unsigned i = 0; i < LRD_STAT_LINES; i++) {
-        const struct lrd_lane_stats *line = &lane->stats[i];
-        s->gets += lrd_load_relaxed(&line->gets);
-        s->hits += lrd_load_relaxed(&line->hits);
-        s->restarts += lrd_load_relaxed(&line->restarts);
-        s->own_sets += lrd_load_relaxed(&line->sets);
-        s->own_deletes += lrd_load_relaxed(&line->deletes);
-        s->busy += lrd_load_relaxed(&line->busy);
-        s->lines += lrd_load_relaxed(&line->lines);
-        s->own_reads += lrd_load_relaxed(&line->own);
-    }
+    uint64_t sum[8] = {0};
+    for (unsigned i = 0; i < LRD_STAT_LINES; i++)
+        for (unsigned what = 0; what < 8; what++)
+            sum[what] += lrd_load_relaxed(&lane->stats[i].word[what]);
+    s->gets = sum[LRD_STAT_HITS] + sum[LRD_STAT_MISSES];
+    s->hits = sum[LRD_STAT_HITS];
+    s->restarts = sum[LRD_STAT_RESTARTS];
+    s->own_sets = sum[LRD_STAT_SETS];
+    s->own_deletes = sum[LRD_STAT_DELETES];
+    s->busy = sum[LRD_STAT_BUSY];
+    s->lines = sum[LRD_STAT_LINES_BEYOND];
+    s->own_reads = sum[LRD_STAT_OWN];
 }
 
 int larder_stats(struct larder *h, struct larder_stats *stats)

@@ -293,14 +293,8 @@ static inline uint32_t lrd_commit_cells(uint64_t w) { return (uint32_t)(w >> 8) 
 
 /* What threads of the client count, a line for each of the first 15; the last line is for all others. */
 struct lrd_lane_stats {
-    lrd_u64 gets;
-    lrd_u64 hits;
-    lrd_u64 restarts; /* gets that started over because the arena turned over under them */
-    lrd_u64 sets;
-    lrd_u64 deletes;
-    lrd_u64 busy;     /* writes refused because the ring stayed full */
-    lrd_u64 lines;    /* buckets looked at beyond home */
-    lrd_u64 own;      /* gets answered from the process's own ring */
+    lrd_u64 word[8]; /* hits, misses, gets that started over, sets, deletes, writes refused because the ring stayed full, buckets looked at beyond home,
+                        gets answered from the process's own ring */
 };
 static_assert(sizeof(struct lrd_lane_stats) == LRD_LINE, "a line");
 #define LRD_STAT_LINES 16u

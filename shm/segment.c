@@ -1,6 +1,8 @@
 /* Looking at a segment: every number is checked against the mapping before it is used, because the peer may be anybody. */
 #include "shm/segment.h"
 
+#include "shm/item.h"
+
 /* Part `id`, if it lies in the segment, begins on a page and has at least `least` bytes. */
 static const unsigned char *part_at(const struct lrd_header *h, const unsigned char *base, enum lrd_part_id id, uint64_t segment_bytes, uint64_t least)
 {
@@ -17,6 +19,13 @@ static int geometry_ok(const struct lrd_geometry *g, size_t bytes)
            g->n_blocks <= UINT64_MAX >> (g->block_shift + 1) && g->granule_shift >= 3 && g->granule_shift <= 12 && g->n_lanes >= 1 &&
            g->n_lanes <= 1u << 16 && g->n_cells >= 64 && g->n_cells <= 1u << 15 && (g->n_cells & (g->n_cells - 1)) == 0 &&
            g->item_max <= 1u << (g->block_shift - 1);
+}
+
+/* An average item, wherever in a line it begins. */
+static uint32_t item_lines(const struct lrd_geometry *g)
+{
+    uint64_t lines = (sizeof(struct lrd_item) + (uint64_t)g->average_item + 2 * LRD_LINE - 9) / LRD_LINE;
+    return lines < 8 ? (uint32_t)lines : 8;
 }
 
 enum lrd_segment_state lrd_reader_init(struct lrd_reader *r, const void *base, size_t bytes)
@@ -54,11 +63,13 @@ enum lrd_segment_state lrd_reader_init(struct lrd_reader *r, const void *base, s
         .namespaces = namespaces,
         .arena = arena,
         .hash_seed = g.hash_seed,
+        .arena_bytes = (uint64_t)g.n_blocks << g.block_shift,
         .n_pairs = g.n_pairs,
         .n_blocks = g.n_blocks,
         .block_shift = g.block_shift,
         .granule_shift = g.granule_shift,
         .location_shift = g.block_shift - g.granule_shift,
+        .item_lines = item_lines(&g),
         .header = h,
         .counters = counters,
         .lanes = lanes,

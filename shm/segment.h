@@ -17,11 +17,13 @@ struct lrd_reader {
     const struct lrd_namespace *namespaces;
     const unsigned char *arena;
     uint64_t hash_seed;
+    uint64_t arena_bytes;    /* whatever an item's torn lengths say, nothing is read beyond */
     uint32_t n_pairs;
     uint32_t n_blocks;
     uint32_t block_shift;
     uint32_t granule_shift;
     uint32_t location_shift; /* location >> this is the block: block_shift - granule_shift */
+    uint32_t item_lines;     /* to fetch of an average item; the processor follows longer ones by itself */
     /* what else there is */
     const struct lrd_header *header;
     const lrd_u64 *counters;

@@ -118,7 +118,7 @@ __attribute__((always_inline)) static inline enum lrd_look lrd_table_look(const 
     uint32_t key_len = lrd_item_key_len(head), value_len = lrd_item_value_len(head);
     enum lrd_look look = LRD_LOOK_NEXT;
     if (lrd_likely(lrd_item_is_of(head, get->ns, get->key_len) &&
-                   sizeof *item + key_len + value_len <= lrd_arena_room(r, off) &&
+                   sizeof *item + key_len + value_len <= r->arena_bytes - off &&
                    lrd_racy_equal(lrd_item_key(item), get->key, key_len))) {
         look = LRD_LOOK_DONE;
         uint64_t expires_ms = lrd_item_expires_ms(head);
@@ -181,11 +181,10 @@ again:;
  *
  * Most items lie at home and no other has their tag there: that is tried in line, and everything else left to the search, which begins anew. Fewer instructions
  * mean that more of the next get is under way while this one waits for memory. */
-static inline enum lrd_outcome lrd_table_get(const struct lrd_reader *r, struct lrd_get *get)
+__attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get_at(const struct lrd_reader *r, struct lrd_get *get, const struct lrd_bucket *home)
 {
     const lrd_u32 *epoch_word = &r->namespaces[get->ns].epoch;
     uint32_t epoch = lrd_load32_acquire(epoch_word); /* pairs as in lrd_table_search() */
-    const struct lrd_bucket *home = lrd_table_home(r, get->hash);
     uint32_t match = lrd_table_match(home, lrd_hash_tag(get->hash));
     if (lrd_likely(match != 0)) {
         const lrd_u64 *at = lrd_table_matched(home, match);
@@ -196,29 +195,33 @@ static inline enum lrd_outcome lrd_table_get(const struct lrd_reader *r, struct 
         if (lrd_likely(slot != 0) && lrd_likely(lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome) == LRD_LOOK_DONE))
             return outcome;
     }
-    return lrd_table_search(r, get);
+    /* A copy: a get whose address is known outside cannot be kept in registers. */
+    struct lrd_get search = *get;
+    enum lrd_outcome outcome = lrd_table_search(r, &search);
+    *get = search;
+    return outcome;
 }
 
-/* Fetches what lrd_table_get() will look at, as far as the home bucket tells: the second stage of a batch. Believes nothing. */
-static inline void lrd_table_prefetch_item(const struct lrd_reader *r, uint64_t hash)
+__attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get(const struct lrd_reader *r, struct lrd_get *get)
 {
-    uint32_t tag = lrd_hash_tag(hash);
-    uint32_t home = lrd_hash_home(hash, r->n_pairs);
-    const struct lrd_bucket *b = &r->buckets[home];
-    uint32_t match = lrd_table_match(b, tag);
-    if (match != 0) {
-        uint64_t slot = lrd_load_relaxed(lrd_table_matched(b, match)); /* relaxed: only a hint */
+    return lrd_table_get_at(r, get, lrd_table_home(r, get->hash));
+}
+
+/* Fetches what lrd_table_get_at() will look at, as far as the home bucket tells: the second stage of a batch. Believes nothing. */
+static inline void lrd_table_prefetch_item(const struct lrd_reader *r, uint64_t hash, const struct lrd_bucket *home)
+{
+    uint32_t tag = lrd_hash_tag(hash), match = lrd_table_match(home, tag);
+    if (lrd_likely(match != 0)) {
+        uint64_t slot = lrd_load_relaxed(lrd_table_matched(home, match)); /* relaxed: only a hint */
         const unsigned char *item = r->arena + lrd_arena_off(r, slot);
-        __builtin_prefetch(item);
-        __builtin_prefetch(item + 64);
-        __builtin_prefetch(item + 128);
-        __builtin_prefetch(item + 192);
+        for (uint32_t i = 0; i < r->item_lines; i++)
+            __builtin_prefetch(item + i * LRD_LINE);
         return;
     }
-    uint64_t displaced = lrd_load_relaxed(&b->displaced);
+    uint64_t displaced = lrd_load_relaxed(&home->displaced);
     for (uint32_t d = 1; d < 4; d++)
         if (lrd_displaced_count(displaced, d, tag) != 0)
-            __builtin_prefetch(&r->buckets[lrd_hash_bucket(home, tag, d, r->n_pairs)]);
+            __builtin_prefetch(&r->buckets[lrd_hash_bucket((uint32_t)(home - r->buckets), tag, d, r->n_pairs)]);
 }
 
 /* ---- writing half: table.c. One thread, the writer. ---- */
