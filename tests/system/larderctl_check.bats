@@ -10,9 +10,9 @@ lines() { awk -v from="$1" -v to="$2" -v size="$3" 'BEGIN { for (i = from; i <= 
 
 @test "after overwrites, deletes and evictions" {
     start_daemon --memory 16M --average-item 100
-    lines 1 100000 150 | ctl load
-    lines 50000 100000 90 | ctl load
-    for i in 99990 99991 99992; do ctl delete "key $i"; done
+    lines 1 150000 200 | ctl load
+    lines 100000 150000 90 | ctl load
+    for i in 149990 149991 149992; do ctl delete "key $i"; done
     [ "$(figure counters.evicted)" -gt 0 ]
     [ "$(figure counters.overwrites)" -gt 0 ]
     status_of 0 ctl check
