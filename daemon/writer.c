@@ -279,7 +279,7 @@ static void apply_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
     if (n > 1)
         for (unsigned i = 0; i < n; i++)
             if (!w->batch[i].refused)
-                lrd_table_prefetch_item(&w->s->r, w->batch[i].hash, lrd_table_home(&w->s->r, w->batch[i].hash));
+                lrd_table_prefetch_item(&w->s->r, w->batch[i].hash, lrd_table_home(&w->s->r, w->batch[i].hash), 1); /* its header and key */
     for (unsigned i = 0; i < n; i++) {
         note_record(w, idx, w->batch[i].position);
         apply(w, lane, &w->batch[i]);

@@ -281,7 +281,7 @@ static void get_chunk(struct batch *b, size_t first, size_t n)
     /* Stage 2: look into the buckets, and fetch the items. */
     for (size_t i = 0; i < n; i++)
         if (lrd_likely(batch_item(b, first + i)->result == LARDER_OK))
-            lrd_table_prefetch_item(&b->at->r, hash[i], home[i]);
+            lrd_table_prefetch_item(&b->at->r, hash[i], home[i], b->at->r.item_lines);
     /* Stage 3: the gets. */
     uint64_t hits = 0, misses = 0, lines = 0, restarts = 0;
     for (size_t i = 0; i < n; i++) {

@@ -28,7 +28,7 @@ extern "C" {
 #define LARDER_VERSION "0.1.0"
 #define LARDER_KEY_MAX 1024
 
-struct larder;    /* an attachment: one lane, shared by the threads of this process; a process may have several */
+struct larder;    /* a handle: one lane, shared by the threads of this process; a process may have several handles */
 struct larder_ns; /* a namespace seen through it; lives as long as its handle */
 
 enum larder_result {
@@ -36,12 +36,12 @@ enum larder_result {
     LARDER_MISS = 1,      /* no such item, or it has expired */
     LARDER_TOO_SMALL = 2, /* the value does not fit the buffer; its size was stored, nothing was copied */
     LARDER_BUSY = 3,      /* the ring stayed full until the deadline; nothing was written */
-    LARDER_FULL = 4,      /* the namespace refuses eviction and is full; nothing was written */
-    LARDER_DOWN = 5,      /* no live daemon; nothing was written */
+    LARDER_FULL = 4,      /* the namespace refuses eviction and is full; nothing was written. The default namespace evicts */
+    LARDER_DOWN = 5,      /* no live daemon; nothing was written. A worker that is being restarted does not count as that */
     LARDER_STALE = 6,     /* the daemon has been silent for longer than max_silence_ms */
     LARDER_TIMEOUT = 7,   /* not yet; what was waited for may still happen */
     LARDER_LOST = 8,      /* the daemon that had the ticket is gone, with everything in it */
-    LARDER_DISCARDED = 9, /* the write came too late: its namespace was reset in between */
+    LARDER_DISCARDED = 9, /* the write came too late: its namespace was reset in between. Kept for later: no function says so yet */
     /* why larder_open() failed */
     LARDER_NO_SOCKET = 20, /* nothing listens at the path */
     LARDER_DENIED = 21,    /* not permitted to connect to it */
@@ -61,9 +61,9 @@ const char *larder_version(void);
 
 struct larder_options {
     size_t size;             /* sizeof(struct larder_options) */
-    const char *socket;      /* NULL: $LARDER_SOCKET, else /run/larder/default.sock, else $XDG_RUNTIME_DIR/larder/default.sock */
+    const char *socket;      /* NULL: $LARDER_SOCKET if set, else the first of /run/larder/default.sock and $XDG_RUNTIME_DIR/larder/default.sock that answers */
     uint32_t open_timeout_ms; /* how long to wait for a daemon that is not there yet; 0: only what an answer takes (at most 5 s) */
-    uint32_t max_silence_ms; /* gets return LARDER_STALE once the daemon was silent for longer; 0: never; below 200 is taken as 200 */
+    uint32_t max_silence_ms; /* gets return LARDER_STALE once the daemon was silent for longer; 0: never; below 200 is taken as 200. A live one is heard every 100 ms */
     uint32_t busy_timeout_ms; /* how long a write waits for room in the ring; 0: 1 ms; LARDER_NO_WAIT: not at all */
     uint32_t flags;          /* LARDER_OPEN_... */
 };
@@ -74,24 +74,31 @@ struct larder_options {
 /* Attaches to a daemon. options may be NULL. 0 and *out, to be closed with larder_close(); or LARDER_NO_SOCKET, LARDER_DENIED,
  * LARDER_VERSION_MISMATCH, LARDER_NOT_SEALED, LARDER_TOO_MANY, LARDER_PROTOCOL, LARDER_TIMEOUT, -EINVAL (options), -ENOMEM, -errno; then *out is NULL.
  * Cost: about 30 syscalls and 2 to 5 ms per GiB of segment. The segment is mapped read-only and shows up as shared memory in this process's RSS.
- * After fork() the child's first call attaches anew by itself, with a lane of its own; parent and child may both go on. */
+ *
+ * After fork() the child's first call attaches anew by itself, with a lane of its own; parent and child may both go on. What the parent wrote is the child's to read
+ * only when it is visible to every process. A child that finds no daemon gets LARDER_DOWN, from gets too, and tries again with later calls.
+ *
+ * When the daemon is gone with its keeper, reads go on with what they have, and writes return LARDER_DOWN as soon as that is noticed: at most 500 ms after the last
+ * sign of life; what was acknowledged until then is lost. When another daemon listens at the same path, the handle attaches to it by itself, in the course of a call: a write, a wait, a get
+ * that misses or would be stale, or one of a thousand that hit. The cache is empty then. */
 int larder_open(struct larder **out, const struct larder_options *options);
 
 /* Detaches and frees. What was acknowledged is still applied. NULL is fine. No other call on this handle may be running. */
 void larder_close(struct larder *);
 
-/* The namespace that every daemon has. Owned by the handle. NULL only for NULL. */
+/* The namespace that every daemon has, named "default". Owned by the handle, stays the same for its life. NULL only for NULL. */
 struct larder_ns *larder_default(struct larder *);
 
-/* Bytes of the largest item: key, value and 16 bytes of header. */
+/* Bytes of the largest item: key, value and 16 bytes of header. 0: NULL, or no daemon (after fork). */
 size_t larder_item_max(struct larder *);
 
 /* ---- reading ---- */
 
 /* Copies the value of key into buffer (capacity bytes) and its size into *size (may be NULL).
  * 0; LARDER_MISS; LARDER_TOO_SMALL (*size is set, buffer untouched or partly overwritten; capacity 0 with a NULL buffer asks for the size);
- * LARDER_STALE; -EINVAL (key size, NULL). When not 0 the buffer's content is undefined. Sees every earlier set and delete of this process.
- * Cost: a hash, 1 to 4 cache lines of the table (1.3 on average), the item's lines; no store, no syscall. */
+ * LARDER_STALE; LARDER_DOWN (a forked child without a daemon); -EINVAL (key size, NULL). When not 0 the buffer's content is undefined.
+ * Sees every set and delete of this handle, by any thread of this process, that returned before.
+ * Cost: a hash, 1 to 4 cache lines of the table (1.3 on average), the item's lines; no store but to counters of its own, no syscall. */
 int larder_get(struct larder_ns *, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size);
 
 struct larder_item {
@@ -102,10 +109,11 @@ struct larder_item {
     uint64_t version;    /* out: changes with every write of the item; 0 when it was read from the own ring before it was visible */
     int64_t ttl_ms;      /* out: time left, LARDER_TTL_NONE if it never expires */
     uint32_t flags;      /* out: as given to set */
-    int32_t result;      /* out: 0, LARDER_MISS, LARDER_TOO_SMALL, LARDER_STALE, -EINVAL */
+    int32_t result;      /* out: 0, LARDER_MISS, LARDER_TOO_SMALL, LARDER_STALE, LARDER_DOWN, -EINVAL */
 };
 
-/* As larder_get(), with everything known about the item. item->size, buffer and capacity are set by the caller. Also costs a look at the clock. */
+/* As larder_get(), with everything known about the item. item->size, buffer and capacity are set by the caller; what is out is 0 when nothing was found.
+ * Also costs a look at the clock. */
 int larder_get_item(struct larder_ns *, const void *key, size_t key_size, struct larder_item *item);
 
 struct larder_key {
@@ -116,11 +124,13 @@ struct larder_key {
     uint64_t segment_id;  /* 0: not prepared */
 };
 
-/* Fills hash and segment_id from data, for keys that are asked for again and again. 0; -EINVAL. */
+/* Fills hash and segment_id from data, for keys that are asked for again and again, in this namespace. data must not change afterwards: it would not be found.
+ * 0; -EINVAL. */
 int larder_key_prepare(struct larder_ns *, struct larder_key *key);
 
 /* n gets at once: their memory accesses overlap, which is several times faster than one by one when the data is not in the CPU's cache.
- * items[i].result says how each went; *hits (may be NULL) counts the zeros. Returns 0, LARDER_STALE, or -EINVAL (NULL, a stride too small). */
+ * keys[0].size and items[0].size are the strides. items[i].result says how each went; *hits (may be NULL) counts the zeros.
+ * Returns 0, LARDER_STALE or LARDER_DOWN (all results say so too), or -EINVAL (NULL, a stride too small). */
 int larder_get_many(struct larder_ns *, const struct larder_key *keys, struct larder_item *items, size_t n, size_t *hits);
 
 /* ---- writing ---- */
@@ -142,7 +152,7 @@ struct larder_set_options {
  * 0: acknowledged: it will be applied, also if this process or the daemon's worker is killed now, in the order of this thread's calls, and this process
  * sees it from now on; other processes see it when it is applied, usually within a microsecond. LARDER_BUSY, LARDER_DOWN, LARDER_FULL: nothing was written.
  * -EINVAL: key or options; -E2BIG: the item is larger than larder_item_max(); nothing was written. With LARDER_SET_WAIT also LARDER_TIMEOUT (after 1 s; it
- * is acknowledged and will be applied).
+ * is acknowledged and will be applied) and LARDER_LOST. *ticket is 0 if nothing was written.
  * Cost: one compare-and-swap and the copy, to memory shared with the daemon only; one eventfd write if the daemon sleeps. */
 int larder_set(struct larder_ns *, const void *key, size_t key_size, const void *value, size_t value_size,
                const struct larder_set_options *options, larder_ticket *ticket);
@@ -150,11 +160,13 @@ int larder_set(struct larder_ns *, const void *key, size_t key_size, const void 
 /* Deletes key, if there is such an item when the delete is applied. Results as larder_set(); whether there was one is not said. */
 int larder_delete(struct larder_ns *, const void *key, size_t key_size, larder_ticket *ticket);
 
-/* Waits until the write of that ticket is visible to every process. 0; LARDER_TIMEOUT; LARDER_LOST; -EINVAL (not a ticket of this handle).
+/* Waits until the write of that ticket is visible to every process. 0; LARDER_TIMEOUT; LARDER_LOST (it went with its daemon, or is the parent's); -EINVAL (not a
+ * ticket of this handle).
  * Spins for some microseconds, then sleeps. timeout_ms 0 only looks. */
 int larder_wait(struct larder *, larder_ticket ticket, uint32_t timeout_ms);
 
-/* Waits until everything that was acknowledged to any thread of this process before the call is visible. 0; LARDER_TIMEOUT; LARDER_LOST. */
+/* Waits until everything that was acknowledged through this handle to any thread before the call is visible. 0; LARDER_TIMEOUT; LARDER_LOST: writes went with a daemon
+ * before they were visible, since the last call that said so; -EINVAL (NULL). */
 int larder_flush(struct larder *, uint32_t timeout_ms);
 
 /* ---- looking ---- */
@@ -172,7 +184,8 @@ struct larder_stats {
     uint64_t gets, hits, restarts, own_sets, own_deletes, busy, lines, own_reads;
 };
 
-/* Fills *stats (its size set by the caller). 0; -EINVAL. Cost: a walk over the block descriptors; no syscall. */
+/* Fills *stats (its size set by the caller). 0; LARDER_DOWN (a forked child without a daemon: zeros); -EINVAL. Counts are read one by one while others go on.
+ * Cost: a walk over the block descriptors; no syscall. */
 int larder_stats(struct larder *, struct larder_stats *stats);
 
 #if defined(__GNUC__)

@@ -1,7 +1,5 @@
 #include "shm/journal.h"
 
-#include <stdlib.h>
-
 #include "shm/testpoint.h"
 
 void lrd_journal_init(struct lrd_journal_writer *j, struct lrd_store *s)
@@ -9,25 +7,6 @@ void lrd_journal_init(struct lrd_journal_writer *j, struct lrd_store *s)
     j->s = s;
     j->n = 0;
 }
-
-uint64_t lrd_journal_read(const struct lrd_journal_writer *j, const lrd_u64 *word)
-{
-    for (unsigned i = j->n; i-- > 0;)
-        if (j->word[i] == word)
-            return j->value[i];
-    return lrd_load_relaxed(word); /* relaxed: this thread is the only one that stores it */
-}
-
-void lrd_journal_step(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t value)
-{
-    if (j->n == LRD_STEPS)
-        abort(); /* our own mistake: no change has that many words */
-    j->word[j->n] = word;
-    j->value[j->n] = value;
-    j->n++;
-}
-
-void lrd_journal_add(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t n) { lrd_journal_step(j, word, lrd_journal_read(j, word) + n); }
 
 void lrd_journal_commit(struct lrd_journal_writer *j)
 {

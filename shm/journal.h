@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "shm/layout.h"
 #include "shm/segment.h"
@@ -32,13 +33,26 @@ void lrd_journal_init(struct lrd_journal_writer *j, struct lrd_store *s);
 static inline void lrd_journal_begin(struct lrd_journal_writer *j) { j->n = 0; }
 
 /* What a word will be after the steps collected so far. */
-uint64_t lrd_journal_read(const struct lrd_journal_writer *j, const lrd_u64 *word);
+static inline uint64_t lrd_journal_read(const struct lrd_journal_writer *j, const lrd_u64 *word)
+{
+    for (unsigned i = j->n; i-- > 0;)
+        if (j->word[i] == word)
+            return j->value[i];
+    return lrd_load_relaxed(word); /* relaxed: this thread is the only one that stores it */
+}
 
 /* Adds a step. A word may have several: each is stored in its turn. */
-void lrd_journal_step(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t value);
+static inline void lrd_journal_step(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t value)
+{
+    if (lrd_unlikely(j->n == LRD_STEPS))
+        abort(); /* our own mistake: no change has that many words */
+    j->word[j->n] = word;
+    j->value[j->n] = value;
+    j->n++;
+}
 
-/* A step that adds to what the word will be. */
-void lrd_journal_add(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t n);
+/* Counts, in a word that has no other step in this intent: a plain load instead of lrd_journal_read(). */
+static inline void lrd_journal_add(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t n) { lrd_journal_step(j, word, lrd_load_relaxed(word) + n); }
 
 void lrd_journal_commit(struct lrd_journal_writer *j);
 

@@ -103,9 +103,10 @@ static bool locate(const struct lrd_table *t, uint32_t ns, const void *key, uint
         if (d > 0 && lrd_displaced_count(displaced, d, tag) == 0)
             continue;
         uint32_t bucket = lrd_hash_bucket(home, tag, d, t->s->r.n_pairs);
-        for (uint32_t i = 0; i < LRD_SLOTS; i++) {
+        for (uint32_t match = lrd_table_match(&t->s->buckets[bucket], tag); match != 0; match &= match - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(match) - 1;
             uint64_t slot = load_slot(t, bucket, i);
-            if (slot != 0 && lrd_slot_tag(slot) == tag && !is_dead(t, slot) && is_key(t, slot, ns, key, key_len)) {
+            if (slot != 0 && !is_dead(t, slot) && is_key(t, slot, ns, key, key_len)) {
                 *at = (struct place){bucket, i, d};
                 return true;
             }

@@ -207,14 +207,14 @@ __attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get(cons
     return lrd_table_get_at(r, get, lrd_table_home(r, get->hash));
 }
 
-/* Fetches what lrd_table_get_at() will look at, as far as the home bucket tells: the second stage of a batch. Believes nothing. */
-static inline void lrd_table_prefetch_item(const struct lrd_reader *r, uint64_t hash, const struct lrd_bucket *home)
+/* Fetches the first lines of the item, or the buckets it may lie in, as far as the home bucket tells: the second stage of a batch. Believes nothing. */
+static inline void lrd_table_prefetch_item(const struct lrd_reader *r, uint64_t hash, const struct lrd_bucket *home, uint32_t lines)
 {
     uint32_t tag = lrd_hash_tag(hash), match = lrd_table_match(home, tag);
     if (lrd_likely(match != 0)) {
         uint64_t slot = lrd_load_relaxed(lrd_table_matched(home, match)); /* relaxed: only a hint */
         const unsigned char *item = r->arena + lrd_arena_off(r, slot);
-        for (uint32_t i = 0; i < r->item_lines; i++)
+        for (uint32_t i = 0; i < lines; i++)
             __builtin_prefetch(item + i * LRD_LINE);
         return;
     }

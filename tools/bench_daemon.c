@@ -22,9 +22,9 @@
 
 uint64_t bench_daemon_memory(const struct bench_options *o)
 {
-    /* An item's bytes in the arena and its share of the table; a tenth for what an even stream of sets leaves dead, and some blocks. */
+    /* An item's bytes in the arena and its share of the table; a tenth for what an even stream of sets leaves dead, and for spare blocks. */
     uint64_t item = lrd_item_bytes(BENCH_KEY, (uint32_t)o->value_size, 3) + 14;
-    return o->items * item / 10 * 11 + (UINT64_C(48) << 20);
+    return o->items * item / 10 * 11 + (UINT64_C(8) << 20);
 }
 
 /* ---- finding it ---- */

@@ -22,6 +22,6 @@ enum ctl_status ctl_ping(const struct ctl_call *call)
     if (status != CTL_OK)
         return CTL_WARNING;
     larder_close(l);
-    printf("%s: alive, worker %" PRIu64 " (the %" PRIu64 ". one), last sign of life %" PRIu64 " ms ago\n", call->socket, pid, count, silence_ms);
+    printf("%s: alive, worker %" PRIu64 " (number %" PRIu64 "), last sign of life %" PRIu64 " ms ago\n", call->socket, pid, count, silence_ms);
     return CTL_OK;
 }
