@@ -191,7 +191,9 @@ START_TEST(test_held_and_batched_blocks_stay)
     ck_assert_uint_ne(generation_of(held), 1); /* the oldest by far */
 
     /* A batch that takes several blocks keeps all of them, and the one that was open when it began, also when they are empty. */
-    uint32_t first = block_of(alloc(0, 64)), first_generation = generation_of(first);
+    alloc(0, HALF);
+    uint32_t first = block_of(alloc(0, HALF)), first_generation = generation_of(first);
+    ck_assert_uint_eq(lrd_load_relaxed(&f.store.descriptors[first].live), 0);
     lrd_arena_batch_begin(&f.arena);
     uint32_t taken[6], generation[6];
     for (unsigned i = 0; i < 6; i++) {
