@@ -2,7 +2,7 @@
  *
  * Reads look into the daemon's memory: no syscall, no lock, no store to shared memory. Writes go to the daemon through a ring that
  * this process shares with it alone. Every function may be called from any thread at any time, except that nothing may be
- * called on a handle once larder_close() was called on it.
+ * called on a handle once larder_close() was called on it, and nothing from a signal handler.
  *
  * Results: 0 done; positive, an outcome to handle (enum larder_result); negative, -errno. Nothing here prints, exits, takes a signal, or
  * allocates memory on the way of a get or a set.
@@ -165,8 +165,8 @@ int larder_delete(struct larder_ns *, const void *key, size_t key_size, larder_t
  * Spins for some microseconds, then sleeps. timeout_ms 0 only looks. */
 int larder_wait(struct larder *, larder_ticket ticket, uint32_t timeout_ms);
 
-/* Waits until everything that was acknowledged through this handle to any thread before the call is visible. 0; LARDER_TIMEOUT; LARDER_LOST: writes went with a daemon
- * before they were visible, since the last call that said so; -EINVAL (NULL). */
+/* Waits until everything that was acknowledged through this handle to any thread before the call is visible. 0; LARDER_TIMEOUT; LARDER_LOST: writes went with
+ * their daemon before they were visible; -EINVAL (NULL). */
 int larder_flush(struct larder *, uint32_t timeout_ms);
 
 /* ---- looking ---- */
