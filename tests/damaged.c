@@ -148,6 +148,19 @@ static void not_ready(struct fixture *f) { lrd_store_relaxed(&f->store.header->m
 
 static void parts_outside(struct fixture *f) { f->store.header->parts[LRD_PART_ARENA].off += UINT64_C(1) << 40; }
 
+/* Words anywhere behind the header, some of them replaced by any value, some changed by a bit. $LARDER_SEED: another choice. */
+static void scribbled(struct fixture *f)
+{
+    const char *text = getenv("LARDER_SEED");
+    uint64_t state = text ? strtoull(text, NULL, 10) * 2 + 1 : 1, n_words = (f->bytes - LRD_PAGE) / 8;
+    lrd_u64 *word = (lrd_u64 *)(void *)(f->store.base + LRD_PAGE);
+    for (unsigned i = 0; i < 2000; i++) {
+        uint64_t x = fixture_random(&state), y = fixture_random(&state);
+        lrd_u64 *at = &word[x % (i % 2 ? n_words : n_words / 8)]; /* most of it is arena; what points is before it */
+        lrd_store_relaxed(at, i % 4 == 0 ? y : lrd_load_relaxed(at) ^ UINT64_C(1) << (y & 63));
+    }
+}
+
 static const struct {
     const char *name;
     void (*damage)(struct fixture *f);
@@ -166,6 +179,7 @@ static const struct {
     {"sets_off", sets_off},
     {"slots_off", slots_off},
     {"half_a_change", half_a_change},
+    {"scribbled", scribbled},
     {"not_ready", not_ready},
     {"parts_outside", parts_outside},
 };

@@ -74,6 +74,18 @@ finds() {
     [[ $output == *"1 slots make no sense"* ]]
 }
 
+@test "nothing in a segment makes larderctl fall" {
+    for seed in 1 2 3; do
+        LARDER_SEED=$seed start_damaged scribbled
+        for verb in check stat "stat -o json" dump "dump $DIR/dump" "inspect -x 6b65792037393030" "get -x 6b65792037393030"; do
+            # shellcheck disable=SC2086
+            run ctl $verb
+            [ "$status" -le 2 ]
+        done
+        stop_daemon
+    done
+}
+
 @test "a segment that is none is refused" {
     start_damaged not_ready
     status_of 2 ctl stat
