@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <confuse.h>
@@ -360,6 +361,9 @@ __attribute__((format(printf, 2, 0))) static void keep_first_error(cfg_t *cfg, c
     size_t n = (size_t)snprintf(file_why, LRD_WHY_BYTES, "%s:%d: ", cfg->filename != NULL ? cfg->filename : "?", cfg->line);
     if (n < LRD_WHY_BYTES)
         vsnprintf(file_why + n, LRD_WHY_BYTES - n, format, args);
+    n = strlen(file_why);
+    if (strstr(file_why, "no such option") != NULL)
+        snprintf(file_why + n, LRD_WHY_BYTES - n, ": larderd --help lists them");
 }
 
 static const struct param *param_of_option(const char *option)
@@ -386,9 +390,23 @@ static int take_file_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *
     return 0;
 }
 
+/* libconfuse ends the process when it is given a folder. */
+static int check_file(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return errno;
+    return S_ISDIR(st.st_mode) ? EISDIR : access(path, R_OK) < 0 ? errno : 0;
+}
+
 /* Sets what the file says, unless the command line has said it. */
 static bool read_file(const char *path, struct lrd_config *c, const bool said[N_PARAMS], char why[LRD_WHY_BYTES])
 {
+    int err = check_file(path);
+    if (err != 0) {
+        snprintf(why, LRD_WHY_BYTES, "--config %s: %s: name a file that can be read", path, strerror(err));
+        return false;
+    }
     cfg_opt_t opts[N_PARAMS + 1];
     for (size_t i = 0; i < N_PARAMS; i++)
         opts[i] = (cfg_opt_t)CFG_STR_CB(params[i].option, NULL, CFGF_NODEFAULT, take_file_value);
@@ -401,13 +419,9 @@ static bool read_file(const char *path, struct lrd_config *c, const bool said[N_
     file_why = why;
     why[0] = '\0';
     cfg_set_error_function(cfg, keep_first_error);
-    errno = 0;
-    int result = cfg_parse(cfg, path);
-    bool good = result == CFG_SUCCESS;
-    if (result == CFG_FILE_ERROR)
-        snprintf(why, LRD_WHY_BYTES, "--config %s: %s: name a file that can be read", path, strerror(errno));
-    else if (!good && why[0] == '\0')
-        snprintf(why, LRD_WHY_BYTES, "%s:%d: not understood: write option = value", path, cfg->line);
+    bool good = cfg_parse(cfg, path) == CFG_SUCCESS;
+    if (!good && why[0] == '\0')
+        snprintf(why, LRD_WHY_BYTES, "%s:%d: not understood: every line is option = value", path, cfg->line);
     for (size_t i = 0; i < N_PARAMS && good; i++) {
         const char *value = cfg_size(cfg, params[i].option) > 0 ? cfg_getstr(cfg, params[i].option) : NULL;
         if (value != NULL && !said[i])

@@ -209,13 +209,15 @@ void lrd_limits_read(const char *root, struct lrd_limits *l)
 bool lrd_limits_allow(const struct lrd_limits *l, uint64_t segment, uint64_t lanes, bool huge, char why[LRD_WHY_BYTES])
 {
     char a[16], b[16], c[16], d[16];
-    uint64_t need = (huge ? 0 : segment) + lanes + MARGIN_BYTES;
+    uint64_t need;
+    if (__builtin_add_overflow(huge ? 0 : segment, lanes, &need) || __builtin_add_overflow(need, MARGIN_BYTES, &need))
+        need = UINT64_MAX;
     if (huge && segment > l->huge_free) {
         snprintf(why, LRD_WHY_BYTES, "a segment of %s takes %llu huge pages of 2 MiB, free are %llu: write more into /proc/sys/vm/nr_hugepages, or do without by --pages auto",
                  lrd_size_text(segment, a), (unsigned long long)(segment / LRD_HUGE), (unsigned long long)(l->huge_free / LRD_HUGE));
         return false;
     }
-    if (need < lanes || need > l->cgroup_room) {
+    if (need > l->cgroup_room) {
         snprintf(why, LRD_WHY_BYTES, "%s for the segment and %s for the lanes of all clients do not fit: %s of %s are left by %s; lower --memory, --max-clients or --ring, or raise that limit",
                  lrd_size_text(huge ? 0 : segment, a), lrd_size_text(lanes, b), lrd_size_text(l->cgroup_room, c), lrd_size_text(l->cgroup_limit, d), l->cgroup_file);
         return false;
