@@ -141,14 +141,13 @@ __attribute__((always_inline)) static inline enum lrd_look lrd_table_look(const 
     return look;
 }
 
-/* Looks at all places, in order, starting over as long as what it looked at changed under it. */
+/* Looks at all places, in order, starting over as long as what it looked at changed under it. Counts on in get->restarts. */
 __attribute__((noinline, unused)) static enum lrd_outcome lrd_table_search(const struct lrd_reader *r, struct lrd_get *get)
 {
     const lrd_u32 *epoch_word = &r->namespaces[get->ns].epoch;
     uint32_t tag = lrd_hash_tag(get->hash);
     uint32_t home = lrd_hash_home(get->hash, r->n_pairs);
     const lrd_u64 *displaced = &r->buckets[home].displaced;
-    get->restarts = 0;
 
 again:;
     /* Pairs with the release in a reset: who sees the new epoch finds nothing of before it. */
@@ -186,17 +185,19 @@ __attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get_at(c
     const lrd_u32 *epoch_word = &r->namespaces[get->ns].epoch;
     uint32_t epoch = lrd_load32_acquire(epoch_word); /* pairs as in lrd_table_search() */
     uint32_t match = lrd_table_match(home, lrd_hash_tag(get->hash));
+    enum lrd_look look = LRD_LOOK_NEXT;
     if (lrd_likely(match != 0)) {
         const lrd_u64 *at = lrd_table_matched(home, match);
         uint64_t slot = lrd_load_acquire(at);
         enum lrd_outcome outcome;
         get->lines = 1;
         get->restarts = 0;
-        if (lrd_likely(slot != 0) && lrd_likely(lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome) == LRD_LOOK_DONE))
+        if (lrd_likely(slot != 0) && lrd_likely((look = lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome)) == LRD_LOOK_DONE))
             return outcome;
     }
     /* A copy: a get whose address is known outside cannot be kept in registers. */
     struct lrd_get search = *get;
+    search.restarts = look == LRD_LOOK_AGAIN;
     enum lrd_outcome outcome = lrd_table_search(r, &search);
     *get = search;
     return outcome;
