@@ -236,7 +236,7 @@ static void advise(struct ctl_report *out, const struct lrd_reader *r)
     uint64_t small = lrd_load_relaxed(&r->header->page_bytes[LRD_PAGES_SMALL]);
     ctl_report_list(out, "notes");
     if (small > r->geometry.segment_bytes / 16)
-        ctl_report_say(out, "%.0f %% of the segment lies in small pages: gets are slower than they could be; see PAGES in larderd(8)",
+        ctl_report_say(out, "%.0f %% of the segment lies in small pages: gets are slower than they could be; see --pages in larderd(8)",
                        100 * ratio(small, r->geometry.segment_bytes));
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # The worker is stopped: what looks goes on, what writes says what is the matter.
+# shellcheck disable=SC2016 # evaluated later
 load helpers
 
 setup() {
@@ -34,6 +35,25 @@ teardown() { stop_daemon; }
     [[ $output == *"does not answer"* ]]
     [ "$SECONDS" -lt 15 ]
     [ "$(ctl get key)" = value ]
+}
+
+@test "a write that is acknowledged and not visible yet is called that" {
+    continue_worker
+    mkfifo "$DIR/value"
+    (ctl set key - <"$DIR/value" >"$DIR/out" 2>&1 || echo "status $?" >>"$DIR/out") 3>&- &
+    setter=$!
+    exec 7>"$DIR/value"
+    wait_until 5 eval 'ctl stat -o json | jq -e ".lanes[0].state == \"live\""'
+    sleep 0.2
+    stop_worker
+    printf late >&7
+    exec 7>&-
+    wait "$setter"
+    grep -q 'acknowledged, but not visible' "$DIR/out"
+    grep -qx 'status 1' "$DIR/out"
+    [ "$(ctl get key)" = value ]
+    continue_worker
+    wait_until 5 eval '[ "$(ctl get key)" = late ]'
 }
 
 @test "a killed worker is replaced, and its items are there" {
