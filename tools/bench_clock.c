@@ -42,16 +42,25 @@ static uint64_t common_divisor(uint64_t a, uint64_t b)
     return a;
 }
 
+/* What nearly all short times are multiples of; times of 128 ticks and more are not exact in a histogram. */
+static uint64_t step(const struct lrd_histogram *h)
+{
+    uint64_t divisor = 0;
+    for (uint32_t i = 1; i < 2 * LRD_HISTOGRAM_STEPS; i++)
+        if (h->n[i] >= COST_STAMPS / 1000)
+            divisor = common_divisor(i, divisor);
+    return divisor > 0 ? divisor : 1;
+}
+
 /* What a stamp costs: the mean, because the counter's steps may be half as long as that. What took four times the median was interrupted. */
 static void cost(struct bench_clock *c)
 {
     struct lrd_histogram *h = bench_alloc(1, sizeof *h);
-    uint64_t step = 0, sum = 0, n = 0;
+    uint64_t sum = 0, n = 0;
     for (unsigned i = 0; i < COST_STAMPS; i++) {
         uint64_t begin = bench_stamp();
         uint64_t end = bench_stamp();
         lrd_histogram_record(h, end - begin);
-        step = common_divisor(end - begin, step);
     }
     uint64_t limit = 4 * lrd_histogram_quantile(h, 0.5);
     for (uint32_t i = 0; i < LRD_HISTOGRAM_COUNTERS && lrd_histogram_upper(i) <= limit; i++) {
@@ -59,7 +68,7 @@ static void cost(struct bench_clock *c)
         n += h->n[i];
     }
     c->cost_ticks = (double)sum / (double)n;
-    c->step_ticks = step > 0 ? step : 1;
+    c->step_ticks = step(h);
     free(h);
 }
 

@@ -4,7 +4,7 @@
  * no hash, compares no key, and validates nothing. The item is another one than the key's, but as far away, and chosen by the key: a popular
  * key leads to the same item every time.
  *
- * Steps that follow each other are chained: the next key's bucket cannot be looked for before the last word of the copy is there. */
+ * Steps that follow each other are chained: the next key's bucket cannot be looked for before every line of the copy is there. */
 #include "tools/bench.h"
 
 #include <string.h>
@@ -25,10 +25,19 @@ static inline const unsigned char *first_value(const struct lrd_reader *r, uint6
     return r->arena;
 }
 
-static inline uint64_t last_word(const unsigned char *value, size_t bytes)
+static inline uint64_t word_at(const unsigned char *value, size_t off)
 {
     uint64_t word;
-    memcpy(&word, value + (bytes > sizeof word ? bytes - sizeof word : 0), sizeof word);
+    memcpy(&word, value + off, sizeof word);
+    return word;
+}
+
+/* Takes a word of every line that was copied. */
+static inline uint64_t fold(const unsigned char *value, size_t bytes)
+{
+    uint64_t word = word_at(value, bytes > sizeof word ? bytes - sizeof word : 0);
+    for (size_t off = 0; off + sizeof word < bytes; off += LRD_LINE)
+        word ^= word_at(value, off);
     return word;
 }
 
@@ -37,7 +46,7 @@ static inline uint64_t step(const struct bench_worker *w, uint64_t hash, uint64_
     size_t bytes = w->b->o.value_size;
     lrd_racy_copy(w->value, first_value(&w->target->r, hash ^ (before & w->zero), bytes), bytes);
     __asm__ __volatile__("" : : "r"(w->value) : "memory");
-    return last_word(w->value, bytes);
+    return fold(w->value, bytes);
 }
 
 /* ---- one after the other ---- */
