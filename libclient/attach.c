@@ -73,8 +73,6 @@ static int connect_result(int err)
         return LARDER_DENIED;
     case EPROTOTYPE: /* something listens there that is not SOCK_SEQPACKET */
         return LARDER_PROTOCOL;
-    case EAGAIN:
-        return LARDER_TIMEOUT;
     default:
         return err;
     }
@@ -396,7 +394,7 @@ static void try_attach(struct larder *h, uint32_t answer_ms)
     int r = attach_once(h, answer_ms, &at);
     if (r == 0)
         publish(h, at);
-    lrd_store_relaxed(&h->here->look_ns, lrd_clock_ns() + (r == LARDER_TIMEOUT ? BACKOFF_NS : LOOK_NS));
+    lrd_store_relaxed(&h->here->look_ns, lrd_clock_ns() + (r == LARDER_TIMEOUT || r == -EAGAIN ? BACKOFF_NS : LOOK_NS));
 }
 
 struct lrd_attachment *lrd_attach_first(struct larder *h)
@@ -508,16 +506,20 @@ static void destroy(struct larder *h)
     free(h);
 }
 
-/* What may be otherwise in a moment, when a daemon starts: worth another try until the deadline. */
-static bool may_change(int result) { return result == LARDER_NO_SOCKET || result == -EPIPE; }
+/* Until when another try is worth it: what may be otherwise in a moment, when a daemon starts, is tried until the caller's deadline; a full queue as long as an answer. */
+static uint64_t tries_end(int result, uint64_t start_ns, uint32_t timeout_ms)
+{
+    uint64_t ms = result == -EAGAIN ? (timeout_ms > ANSWER_MS ? timeout_ms : ANSWER_MS) : result == LARDER_NO_SOCKET || result == -EPIPE ? timeout_ms : 0;
+    return start_ns + ms * 1000000u;
+}
 
 static int attach_until(const struct larder *h, uint32_t timeout_ms, struct lrd_attachment **out)
 {
-    uint64_t end = lrd_clock_ns() + (uint64_t)timeout_ms * 1000000u;
+    uint64_t start = lrd_clock_ns();
     for (;;) {
         int r = attach_once(h, ANSWER_MS, out);
-        if (!may_change(r) || lrd_clock_ns() >= end)
-            return r == -EPIPE ? LARDER_PROTOCOL : r;
+        if (lrd_clock_ns() >= tries_end(r, start, timeout_ms))
+            return r == -EPIPE ? LARDER_PROTOCOL : r == -EAGAIN ? LARDER_TIMEOUT : r;
         const struct timespec nap = {.tv_nsec = RETRY_MS * 1000000};
         nanosleep(&nap, NULL);
     }

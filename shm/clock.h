@@ -20,11 +20,12 @@ static inline uint64_t lrd_clock_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* zero_ns: this process's CLOCK_MONOTONIC at segment time 0. The coarse clock may stand before it for one tick. */
+/* zero_ns: this process's CLOCK_MONOTONIC at segment time 0; the difference counts, because in a time namespace whose clock began after the segment it is below 0. The
+ * coarse clock may stand before it for one tick. */
 static inline uint64_t lrd_clock_segment_ms(uint64_t zero_ns)
 {
-    uint64_t now = lrd_clock_coarse_ns();
-    return now > zero_ns ? (now - zero_ns) / 1000000u : 0;
+    uint64_t age_ns = lrd_clock_coarse_ns() - zero_ns;
+    return (int64_t)age_ns > 0 ? age_ns / 1000000u : 0;
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -92,6 +93,9 @@ int lrd_recv_fds(int sock, void *msg, size_t bytes, int *fds, unsigned n_fds, un
     return 0;
 }
 
+/* Waiting for a place in the queue of a listener that does not accept. */
+#define CONNECT_MS 250
+
 int lrd_connect(const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -101,6 +105,9 @@ int lrd_connect(const char *path)
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
+    /* Not for what is sent: that is never waited for. */
+    const struct timeval limit = {.tv_usec = CONNECT_MS * 1000};
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); /* cannot fail with these arguments */
     int r;
     do
         r = connect(fd, (const struct sockaddr *)&addr, sizeof addr);

@@ -61,7 +61,8 @@ int lrd_send_fds(int sock, const void *msg, size_t bytes, const int *fds, unsign
  * not fit is refused and closed. flags: MSG_DONTWAIT or 0. 0; -EPROTO: another size, or too many descriptors; -EPIPE: the peer closed; -errno. */
 int lrd_recv_fds(int sock, void *msg, size_t bytes, int *fds, unsigned n_fds, unsigned *got, int flags);
 
-/* Connects to a SEQPACKET socket at path, close-on-exec. Its descriptor or -errno (-ENAMETOOLONG, -ENOENT, -ECONNREFUSED, -EACCES, ...). */
+/* Connects to a SEQPACKET socket at path, close-on-exec. Its descriptor or -errno (-ENAMETOOLONG, -ENOENT, -ECONNREFUSED, -EACCES, ...;
+ * -EAGAIN: somebody listens there and did not accept for 250 ms, with a full queue). */
 int lrd_connect(const char *path);
 
 /* Whether fd is a memfd that nobody can write, grow or shrink any more (F_SEAL_FUTURE_WRITE, GROW, SHRINK, SEAL), of at least `bytes` bytes. */

@@ -369,6 +369,26 @@ START_TEST(daemon_that_says_nothing)
 }
 END_TEST
 
+START_TEST(daemon_that_does_not_accept)
+{
+    if (!fixture_long())
+        return; /* 5 s */
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), waiting;
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", socket_path);
+    ck_assert(bind(listener, (struct sockaddr *)&addr, sizeof addr) == 0 && listen(listener, 0) == 0);
+    ck_assert_int_ge(waiting = lrd_connect(socket_path), 0);
+    struct larder_options options = {.size = sizeof options, .socket = socket_path};
+    struct larder *l;
+    uint64_t before = lrd_clock_ns();
+    ck_assert_int_eq(larder_open(&l, &options), LARDER_TIMEOUT);
+    uint64_t took = lrd_clock_ns() - before;
+    ck_assert(took >= UINT64_C(4900000000) && took < UINT64_C(7000000000));
+    close(waiting);
+    close(listener);
+}
+END_TEST
+
 START_TEST(nobody_there)
 {
     struct larder_options options = {.size = sizeof options, .socket = socket_path};
@@ -1068,6 +1088,7 @@ int main(void)
     tcase_set_timeout(c, 60);
     tcase_add_loop_test(c, daemons_of_all_manners, 0, (int)(sizeof manners / sizeof *manners));
     tcase_add_test(c, daemon_that_says_nothing);
+    tcase_add_test(c, daemon_that_does_not_accept);
     tcase_add_test(c, nobody_there);
     tcase_add_test(c, daemon_that_comes_later);
     tcase_add_test(c, socket_by_environment);
