@@ -51,6 +51,7 @@ struct keeper {
     struct lrd_pages pages;
     struct lrd_store store;
     struct lrd_house house;
+    struct lrd_part parts[LRD_N_PARTS];
     int signals;
     int pair;              /* to the worker; -1: none, or it has hung up */
     pid_t worker;          /* 0: none */
@@ -83,8 +84,7 @@ bool lrd_keeper_plan(const struct lrd_config *c, struct lrd_geometry *g, struct 
 
 /* ---- making everything, in order ---- */
 
-/* Descriptors for all clients, here and in the worker. */
-static bool raise_descriptors(uint32_t n_lanes, char why[LRD_WHY_BYTES])
+bool lrd_keeper_raise_descriptors(uint32_t n_lanes, char why[LRD_WHY_BYTES])
 {
     struct rlimit limit;
     rlim_t need = (rlim_t)n_lanes * FDS_PER_LANE + WORKER_FDS;
@@ -138,9 +138,6 @@ static void log_pages(const struct lrd_pages *p)
 static bool make_segment(struct keeper *k, char why[LRD_WHY_BYTES])
 {
     struct lrd_geometry *g = &k->house.geometry;
-    struct lrd_part parts[LRD_N_PARTS];
-    if (!lrd_keeper_plan(k->config, g, parts, why))
-        return false;
     uint64_t lanes = lrd_lane_bytes(g->n_cells) * g->n_lanes;
     if (lrd_pages_make(&k->pages, g->segment_bytes, lanes, (enum lrd_pages_wish)k->config->pages, k->config->numa, why) < 0)
         return false;
@@ -152,7 +149,7 @@ static bool make_segment(struct keeper *k, char why[LRD_WHY_BYTES])
     }
     g->segment_id |= 1; /* 0 means none */
     g->created_ns = lrd_clock_ns();
-    lrd_segment_format(&k->store, k->pages.base, g, parts);
+    lrd_segment_format(&k->store, k->pages.base, g, k->parts);
     for (unsigned i = 0; i < 4; i++)
         lrd_store_relaxed(&k->store.header->page_bytes[i], k->pages.tier_bytes[i]);
     lrd_store_relaxed(&k->store.header->keeper_pid, (uint64_t)getpid());
@@ -183,7 +180,8 @@ static bool make_kept(struct keeper *k, char why[LRD_WHY_BYTES])
 
 static bool make_everything(struct keeper *k, char why[LRD_WHY_BYTES])
 {
-    if (!raise_descriptors(k->config->max_clients, why) || !make_kept(k, why))
+    /* What can be known to fail without touching anything comes first. */
+    if (!lrd_keeper_plan(k->config, &k->house.geometry, k->parts, why) || !lrd_keeper_raise_descriptors(k->config->max_clients, why) || !make_kept(k, why))
         return false;
     k->signals = block_signals();
     if (k->signals < 0) {

@@ -48,6 +48,9 @@ struct lrd_house {
 /* lrd_segment_plan() of a configuration; if it cannot be, why says so. */
 bool lrd_keeper_plan(const struct lrd_config *c, struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], char why[LRD_WHY_BYTES]);
 
+/* Raises the soft limit of descriptors to what all clients take, here and in the worker; if the hard one is lower, why says so. */
+bool lrd_keeper_raise_descriptors(uint32_t n_lanes, char why[LRD_WHY_BYTES]);
+
 /* The whole life of a daemon: takes the name, makes the segment, serves, cleans up. The exit status. */
 int lrd_keeper_run(const struct lrd_config *c);
 
