@@ -197,7 +197,7 @@ struct bench {
     struct bench_clock clock;
     struct bench_shared *shared;
     struct bench_report *report;
-    const struct bench_trace *trace; /* of replay */
+    struct bench_trace *trace; /* of replay; else NULL */
 };
 
 /* ---- the daemon's segment: bench_target.c ---- */
@@ -359,6 +359,7 @@ enum bench_status bench_replay(struct bench *b);   /* bench_replay.c */
 
 /* Reads the file of replay, and says how large a daemon holds all of it. */
 enum bench_status bench_trace_open(struct bench *b);
+void bench_trace_close(struct bench *b);
 void bench_trace_size(const struct bench *b, struct bench_daemon_size *size);
 
 typedef void bench_daemon_sizer(const struct bench *b, struct bench_daemon_size *size);
@@ -379,6 +380,7 @@ enum bench_status bench_all(struct bench *b);
 
 /* ---- reporting: bench_report.c ---- */
 struct bench_report *bench_report_new(void);
+void bench_report_free(struct bench_report *r);
 /* A figure. */
 void bench_figure(struct bench_report *r, const char *name, double value, const char *unit);
 /* A figure that ought to be at most, or at least, its target. */

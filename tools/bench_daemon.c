@@ -75,14 +75,19 @@ static void become(const struct bench_daemon *d, const struct bench *b, char *co
     _exit(127);
 }
 
+static bool listens(const char *path)
+{
+    int sock = lrd_connect(path);
+    if (sock >= 0)
+        close(sock);
+    return sock >= 0;
+}
+
 static bool answers(const struct bench_daemon *d)
 {
     char peek[320];
     snprintf(peek, sizeof peek, "%s.peek", d->socket);
-    int sock = lrd_connect(peek);
-    if (sock >= 0)
-        close(sock);
-    return sock >= 0 && access(d->socket, F_OK) == 0;
+    return listens(peek) && listens(d->socket);
 }
 
 /* The last line it wrote. */

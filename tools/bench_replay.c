@@ -88,6 +88,15 @@ enum bench_status bench_trace_open(struct bench *b)
     return BENCH_OK;
 }
 
+void bench_trace_close(struct bench *b)
+{
+    if (!b->trace)
+        return;
+    munmap(b->trace->base, b->trace->bytes);
+    free(b->trace);
+    b->trace = NULL;
+}
+
 void bench_trace_size(const struct bench *b, struct bench_daemon_size *size)
 {
     const struct bench_trace *t = b->trace;

@@ -42,6 +42,8 @@ struct bench_report *bench_report_new(void)
     return bench_alloc(1, sizeof(struct bench_report));
 }
 
+void bench_report_free(struct bench_report *r) { free(r); }
+
 static void add(struct bench_report *r, const struct figure *f)
 {
     if (r->n_figures < FIGURES_MAX)

@@ -293,10 +293,9 @@ static const char *default_socket(void)
     return DEFAULT_SOCKET;
 }
 
-static enum bench_status run(struct bench *b, const char *mode)
+static enum bench_status measure(struct bench *b, const char *mode)
 {
     b->socket = b->o.socket ? b->o.socket : default_socket();
-    b->report = bench_report_new();
     b->shared = mmap(NULL, sizeof *b->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (b->shared == MAP_FAILED)
         return bench_error(BENCH_FAILURE, "out of memory");
@@ -306,6 +305,7 @@ static enum bench_status run(struct bench *b, const char *mode)
     bench_clock_init(&b->clock);
     const struct bench_mode *one = bench_mode_find(mode);
     status = one ? bench_mode_run(b, one) : bench_all(b);
+    bench_trace_close(b);
     if (status != BENCH_OK)
         return status;
     if (b->o.json)
@@ -313,6 +313,14 @@ static enum bench_status run(struct bench *b, const char *mode)
     else
         bench_report_print(b->report, b, mode);
     return BENCH_OK;
+}
+
+static enum bench_status run(struct bench *b, const char *mode)
+{
+    b->report = bench_report_new();
+    enum bench_status status = measure(b, mode);
+    bench_report_free(b->report);
+    return status;
 }
 
 int main(int argc, char **argv)
