@@ -187,6 +187,12 @@ static void retry_drops(evutil_socket_t fd, short what, void *arg)
             drop(&c->seats[i]);
 }
 
+static void drain(struct seat *s)
+{
+    s->state = SEAT_DYING;
+    lrd_writer_drain(s->c->writer, s->lane);
+}
+
 static void let_go(struct seat *s)
 {
     if (s->state != SEAT_LIVE)
@@ -194,10 +200,10 @@ static void let_go(struct seat *s)
     lrd_log(LRD_DEBUG, "lane %u: client %llu is gone", s->lane, (unsigned long long)lrd_load_relaxed(&words_of(s)->client_pid));
     free_event(&s->on_socket);
     free_event(&s->on_pidfd);
-    s->state = SEAT_DYING;
+    count(s->c, LRD_C_detached);
     lrd_store32_release(&words_of(s)->state, LRD_LANE_DYING);
     LRD_TESTPOINT("detach_dying");
-    lrd_writer_drain(s->c->writer, s->lane);
+    drain(s);
 }
 
 static void take_drained(evutil_socket_t fd, short what, void *arg)
@@ -211,7 +217,6 @@ static void take_drained(evutil_socket_t fd, short what, void *arg)
         struct seat *s = &c->seats[lane];
         if (s->state != SEAT_DYING)
             continue;
-        count(c, LRD_C_detached);
         empty_seat(s);
         drop(s);
     }
@@ -285,13 +290,17 @@ static struct seat *find_seat(struct lrd_clients *c)
 }
 
 /* Memory for it was there when the daemon started; others may have taken it since, and the kernel would kill somebody instead of saying no. */
-static int check_room(const struct lrd_clients *c)
+static int check_room(struct lrd_clients *c)
 {
     struct lrd_limits l;
-    char why[LRD_WHY_BYTES];
+    char why[LRD_WHY_BYTES], lane[16], room[16];
+    uint64_t bytes = lrd_lane_bytes(c->house->geometry.n_cells);
     lrd_limits_read("", &l);
-    if (lrd_limits_allow(&l, 0, lrd_lane_bytes(c->house->geometry.n_cells), false, why))
+    if (lrd_limits_allow(&l, 0, bytes, false, why))
         return 0;
+    if (may_complain(c))
+        lrd_log(LRD_WARNING, "a client is refused: its lane takes %s, left are %s by %s", lrd_size_text(bytes, lane),
+                lrd_size_text(l.cgroup_room < l.available ? l.cgroup_room : l.available, room), l.cgroup_room < l.available ? l.cgroup_file : "this machine");
     return -ENOMEM;
 }
 
@@ -518,11 +527,11 @@ static int adopt(struct seat *s, const struct lrd_kept *kept, uint32_t state)
     if (err < 0)
         return err;
     lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell);
-    s->state = SEAT_LIVE;
     if (state == LRD_LANE_DYING) {
-        let_go(s);
+        drain(s);
         return 0;
     }
+    s->state = SEAT_LIVE;
     if (lrd_load32_relaxed(&words_of(s)->answered) == 0) {
         err = answer(s); /* perhaps for the second time */
         lrd_store32_release(&words_of(s)->answered, 1);
