@@ -1,3 +1,4 @@
+/* larderd: reads its options, then is the keeper until it is told to stop. */
 #include <stdio.h>
 #include <stdlib.h>
 

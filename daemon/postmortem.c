@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "shm/counters.h"
 #include "shm/lane.h"
 #include "shm/ring.h"
 
@@ -17,9 +18,13 @@
 #define CELLS_MAX 2048u
 #define CELLS_BEFORE 64u /* what was applied last */
 
+/* Rows of zeros are left out. */
 static void put_bytes(FILE *f, const unsigned char *at, size_t n)
 {
+    static const unsigned char zeros[32];
     for (size_t i = 0; i < n; i += 32) {
+        if (n - i >= 32 && memcmp(at + i, zeros, 32) == 0)
+            continue;
         fprintf(f, "%06zx ", i);
         for (size_t j = i; j < i + 32 && j < n; j++)
             fprintf(f, " %02x", at[j]);
@@ -53,7 +58,7 @@ static void put_journal(FILE *f, const struct lrd_store *s)
         fprintf(f, "  at %012" PRIx64 " store %016" PRIx64 "\n", lrd_load_relaxed(&j->step[i].off), lrd_load_relaxed(&j->step[i].value));
     fprintf(f, "\ncounters\n");
     for (unsigned i = 0; i < LRD_N_COUNTERS; i++)
-        fprintf(f, "  %2u %" PRIu64 "\n", i, lrd_load_relaxed(&s->counters[i]));
+        fprintf(f, "  %s %" PRIu64 "\n", lrd_counter_info[i].name, lrd_load_relaxed(&s->counters[i]));
 }
 
 static void put_lane(FILE *f, const struct lrd_house *house, const struct lrd_store *s, uint32_t lane)
