@@ -38,13 +38,14 @@ static void be_served(void)
     struct larder_options o = {.size = sizeof o, .socket = d.socket, .open_timeout_ms = 10000};
     int r = larder_open(&handle, &o);
     for (uint64_t n = 1; r == 0 && lrd_load_relaxed(&board->stop) == 0; n++) {
-        uint64_t key = n % 100, got[2];
+        /* No key that nonsense may hit. */
+        uint64_t key[2] = {n % 100, UINT64_C(0x6f2d83b1a94c7e05)}, got[2];
         size_t size;
-        const uint64_t value[2] = {key, n};
+        const uint64_t value[2] = {n % 100, n};
         larder_ticket ticket;
-        if ((r = larder_set(larder_default(handle), &key, sizeof key, value, sizeof value, NULL, &ticket)) != 0 || (r = larder_wait(handle, ticket, 10000)) != 0)
+        if ((r = larder_set(larder_default(handle), key, sizeof key, value, sizeof value, NULL, &ticket)) != 0 || (r = larder_wait(handle, ticket, 10000)) != 0)
             break;
-        if ((r = larder_get(larder_default(handle), &key, sizeof key, got, sizeof got, &size)) != 0)
+        if ((r = larder_get(larder_default(handle), key, sizeof key, got, sizeof got, &size)) != 0)
             break;
         if (size != sizeof value || memcmp(got, value, size) != 0)
             lrd_add_own(&board->wrong, 1);
@@ -107,6 +108,20 @@ static void mistreat_bell(struct hostile *h)
     if (fixture_random(&h->state) & 1)
         (void)!write(h->bell, &most, sizeof most);
     fcntl(h->bell, F_SETFL, 0); /* from here on whoever reads or writes it may block */
+}
+
+/* Rings, and has taken it back before the writer comes. */
+static void tease(struct hostile *h)
+{
+    uint64_t n = 1;
+    for (unsigned i = 0; i < 20; i++) {
+        fcntl(h->bell, F_SETFL, O_NONBLOCK);
+        (void)!write(h->bell, &n, sizeof n);
+        (void)!read(h->bell, &n, sizeof n);
+        n = 1;
+        fcntl(h->bell, F_SETFL, 0);
+        pause_us(100);
+    }
 }
 
 static void scribble(struct hostile *h)
@@ -175,6 +190,12 @@ static struct lrd_record lie(struct hostile *h)
     case 8:
         random_bytes(h, &r, sizeof r);
         break;
+    case 9: /* up to more than a ring; or just about the largest item */
+        r.value_len = (uint32_t)(y % (70u << 10));
+        break;
+    case 10:
+        r.value_len = (uint32_t)(d.r.geometry.item_max - 16 - r.key_len + y % 33 - 16);
+        break;
     default:
         break;
     }
@@ -216,9 +237,31 @@ static void be_hostile(unsigned round)
             scribble(&h);
         ring_bell(&h);
     }
+    if (round % 3 != 0)
+        tease(&h);
     mistreat_bell(&h);
     scribble(&h);
     _exit(0); /* its lane is drained as it is */
+}
+
+/* Hangs up and goes on committing: always a ring full of records ahead of the writer. */
+static void be_undead(void)
+{
+    struct hostile h = {.state = 3};
+    attach(&h);
+    const struct lrd_record r = {.kind = LRD_RECORD_SET, .key_len = 8, .value_len = 8, .epoch = 1};
+    for (uint32_t i = 0; i < h.ring.n_cells; i++)
+        memcpy(h.ring.cells + (size_t)i * LRD_CELL, &r, sizeof r);
+    ring_bell(&h);
+    close(h.sock);
+    for (uint64_t next = 0;;) {
+        uint64_t applied = lrd_load_acquire(&h.words->applied);
+        if (next < applied)
+            next = applied;
+        for (; next < applied + h.ring.n_cells; next++)
+            lrd_ring_commit(&h.ring, next, 1, LRD_RECORD_SET);
+        lrd_store_relaxed(&h.ring.lane->tail, next);
+    }
 }
 
 /* ---- both ---- */
@@ -265,10 +308,23 @@ int main(void)
         if (!ok)
             printf("round %u: status %x, %" PRIu64 " writes served\n", i, (unsigned)status, lrd_load_relaxed(&board->served));
     }
+    pid_t undead = fork();
+    if (undead == 0)
+        be_undead();
+    pause_us(50000);
+    uint64_t end = lrd_clock_ns() + UINT64_C(20000000000);
+    while (lanes_in_use() != 1 && lrd_clock_ns() < end)
+        pause_us(1000);
+    if (lanes_in_use() != 1) {
+        printf("%u lanes are in use while one client hung up and writes on\n", lanes_in_use());
+        ok = false;
+    }
+    kill(undead, SIGKILL);
+    waitpid(undead, NULL, 0);
     lrd_store_relaxed(&board->stop, 1);
     int status;
     ok &= waitpid(good, &status, 0) == good && status == 0;
-    uint64_t end = lrd_clock_ns() + UINT64_C(20000000000);
+    end = lrd_clock_ns() + UINT64_C(20000000000);
     while (lanes_in_use() > 0 && lrd_clock_ns() < end)
         pause_us(1000);
     if (lanes_in_use() > 0) {
