@@ -207,12 +207,13 @@ void fixture_sweep_all(struct fixture *f)
 
 enum lrd_outcome fixture_get(const struct lrd_reader *r, uint32_t ns, const void *key, uint32_t key_len, void *buffer, size_t capacity, struct lrd_get *get)
 {
+    static unsigned char nowhere;
     *get = (struct lrd_get){
         .key = key,
         .key_len = key_len,
         .ns = ns,
         .hash = lrd_hash(r->hash_seed, ns, key, key_len),
-        .buffer = buffer,
+        .buffer = buffer != NULL ? buffer : &nowhere,
         .capacity = capacity,
         .zero_ns = r->geometry.created_ns,
     };
