@@ -244,7 +244,7 @@ static struct churn churn(double load, uint64_t n_puts)
 START_TEST(test_steady_churn)
 {
     static const double loads[] = {0.5, 0.6, 0.7, 0.75, 0.85};
-    struct churn c = churn(loads[_i], fixture_long() ? 100000000 : 400000);
+    struct churn c = churn(loads[_i], fixture_long() ? 20000000 : 400000);
     printf("load %.3f: %llu puts, %llu without room, %.4f moved, %.4f lines per hit\n", c.load, (unsigned long long)c.puts,
            (unsigned long long)c.no_room, (double)c.relocated / (double)c.puts, (double)c.lines / (double)c.hits);
     ck_assert_double_ge(c.load, loads[_i] - 0.01);
