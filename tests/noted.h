@@ -54,13 +54,13 @@ static void store_note(const struct note *n, uint64_t x)
         lrd_store32_relaxed(n->w32, (uint32_t)x);
 }
 
-static void take_back(unsigned from, unsigned to)
+static inline void take_back(unsigned from, unsigned to)
 {
     for (unsigned i = to; i-- > from;)
         store_note(&notes[i], notes[i].before);
 }
 
-static void make_again(unsigned from, unsigned to)
+static inline void make_again(unsigned from, unsigned to)
 {
     for (unsigned i = from; i < to; i++)
         store_note(&notes[i], notes[i].after);
