@@ -46,7 +46,7 @@ struct lane_ref {
     bool known;
     bool active;  /* in w->active; else parked */
     bool dying;
-    uint64_t end; /* dying: where its claims end */
+    uint64_t end; /* nothing is taken from here on: where a dying lane's claims end; UINT64_MAX while it lives */
     uint64_t idle_since_ns; /* 0: was not idle at the last look */
     /* between clerk and writer: each store releases what was stored before it, each load acquires */
     lrd_u32 command;
@@ -241,7 +241,7 @@ static unsigned collect(struct lrd_writer *w, struct lane_ref *lane, bool *large
     uint32_t bytes = 0, cells;
     unsigned n = 0;
     *large = false;
-    while (n < BATCH && (cells = lrd_ring_next(&lane->ring, position)) != 0) {
+    while (n < BATCH && position < lane->end && (cells = lrd_ring_next(&lane->ring, position)) != 0) {
         struct pending *p = &w->batch[n];
         take_header(w, lane, p, position, cells);
         *large = n == 0 && is_large(p);
@@ -408,6 +408,7 @@ static void take_add(struct lrd_writer *w, struct lane_ref *lane)
     lane->words = &w->s->lanes[idx];
     lane->known = true;
     lane->dying = false;
+    lane->end = UINT64_MAX;
     struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.u32 = idx};
     epoll_ctl(w->epoll, EPOLL_CTL_ADD, lane->doorbell, &e); /* if it fails the timeout's look finds the records */
     activate(w, lane);

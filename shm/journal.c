@@ -13,6 +13,8 @@ void lrd_journal_commit(struct lrd_journal_writer *j)
     struct lrd_journal *shared = j->s->journal;
     const unsigned char *base = j->s->base;
     unsigned n = j->n;
+    /* The last intent was cleared before this one overwrites it: keeps the relaxed stores below from moving up. No instruction on x86. */
+    lrd_fence_release();
     for (unsigned i = 0; i < n; i++) {
         lrd_store_relaxed(&shared->step[i].off, (uint64_t)((const unsigned char *)j->word[i] - base));
         lrd_store_relaxed(&shared->step[i].value, j->value[i]);

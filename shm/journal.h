@@ -7,8 +7,8 @@
  *   recover: a new worker that finds n_steps != 0 makes all the stores again, from the first.
  *
  * Values are absolute, so a store made twice is a store made once; nobody else writes these words. The order of the steps is the order the table and the arena
- * need for their readers (displaced word up, new slot, old slot, displaced word down); going through it a second time passes only through states that
- * were passed the first time. The last step of a record's intent is its lane's applied position: a record whose intent was written is never
+ * need for their readers: all displaced words up, then slots, each once and a moved item's new one before its old one, then displaced words down. Made a second time,
+ * the first raise of a word takes it back while the slots are there already; so a word is raised once, for all of them (lrd_journal_merge). The last step of a record's intent is its lane's applied position: a record whose intent was written is never
  * executed again, only completed. A record that changes one word only, its position, needs no intent.
  */
 #ifndef LRD_JOURNAL_H
@@ -49,6 +49,17 @@ static inline void lrd_journal_step(struct lrd_journal_writer *j, lrd_u64 *word,
     j->word[j->n] = word;
     j->value[j->n] = value;
     j->n++;
+}
+
+/* A step that replaces the value of the word's last one, if it has one. */
+static inline void lrd_journal_merge(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t value)
+{
+    for (unsigned i = j->n; i-- > 0;)
+        if (j->word[i] == word) {
+            j->value[i] = value;
+            return;
+        }
+    lrd_journal_step(j, word, value);
 }
 
 /* Counts, in a word that has no other step in this intent: a plain load instead of lrd_journal_read(). */

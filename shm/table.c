@@ -63,7 +63,10 @@ static void step_displaced(struct lrd_table *t, uint32_t home, uint32_t displace
     if (count == LRD_DISPLACED_MAX)
         return;
     uint64_t one = UINT64_C(1) << lrd_displaced_shift(displacement, tag);
-    lrd_journal_step(t->j, word, by > 0 ? was + one : was - one);
+    if (by > 0)
+        lrd_journal_merge(t->j, word, was + one);
+    else
+        lrd_journal_step(t->j, word, was - one);
 }
 
 /* After the slot is gone from its bucket: its home need not announce it any more. */
@@ -82,14 +85,27 @@ static void step_live(struct lrd_table *t, uint64_t slot, uint32_t bytes, int by
 
 static void step_count(struct lrd_table *t, enum lrd_counter_id id, uint64_t n) { lrd_journal_add(t->j, &t->s->counters[id], n); }
 
-/* Stores a new slot at a place whose slot is vacant or was replaced by the caller. */
-static void step_slot(struct lrd_table *t, struct place at, uint64_t old, uint64_t slot, uint32_t home)
+/* One slot stored where `old` was; the item's home announces it if it lies elsewhere. */
+struct change {
+    struct place at;
+    uint64_t old;
+    uint64_t slot;
+    uint32_t home;
+};
+
+/* Raises all displaced words, then stores the slots in order, then lowers. A word that is raised twice gets one step with both: when a new worker makes the steps again, the word
+ * goes back to its first value here, while the slots are there already; that value must announce them all. Lowered values it passes again are only too high. */
+static void step_changes(struct lrd_table *t, const struct change *c, unsigned n)
 {
-    step_displaced(t, home, at.displacement, lrd_slot_tag(slot), 1); /* announced before it is there */
-    lrd_journal_step(t->j, slot_at(t, at.bucket, at.idx), slot);
-    step_forget(t, at.bucket, old);
-    if (old == 0)
-        step_count(t, LRD_C_slots_used, 1);
+    for (unsigned i = 0; i < n; i++)
+        step_displaced(t, c[i].home, c[i].at.displacement, lrd_slot_tag(c[i].slot), 1);
+    for (unsigned i = 0; i < n; i++)
+        lrd_journal_step(t->j, slot_at(t, c[i].at.bucket, c[i].at.idx), c[i].slot);
+    for (unsigned i = 0; i < n; i++) {
+        step_forget(t, c[i].at.bucket, c[i].old);
+        if (c[i].old == 0)
+            step_count(t, LRD_C_slots_used, 1);
+    }
 }
 
 /* ---- finding ---- */
@@ -162,9 +178,9 @@ static bool find_forward(const struct lrd_table *t, uint32_t bucket, uint64_t sl
     return false;
 }
 
-/* Moves one item of our four full buckets forward and gives its place away. The new slot is stored before the caller replaces the old one, so a reader, who
- * looks in the same order, finds it at one of them. */
-static bool make_room(struct lrd_table *t, uint32_t home, uint32_t tag, struct place *at)
+/* An item of our four full buckets that can move forward: its change, and its place is ours. The change stands before the one that replaces it, so a reader, who looks in
+ * the same order, finds the item at one of the two. */
+static bool make_room(const struct lrd_table *t, uint32_t home, uint32_t tag, struct change *move, struct place *at)
 {
     for (uint32_t d = 0; d < 4; d++) {
         uint32_t bucket = lrd_hash_bucket(home, tag, d, t->s->r.n_pairs);
@@ -173,9 +189,12 @@ static bool make_room(struct lrd_table *t, uint32_t home, uint32_t tag, struct p
             uint64_t slot = load_slot(t, bucket, i);
             if (!find_forward(t, bucket, slot, &to))
                 continue;
-            uint64_t moved = lrd_slot_make(lrd_slot_tag(slot), to.displacement, lrd_slot_generation(slot), lrd_slot_location(slot));
-            step_slot(t, to, load_slot(t, to.bucket, to.idx), moved, home_of(t, bucket, slot));
-            step_count(t, LRD_C_relocated, 1);
+            *move = (struct change){
+                .at = to,
+                .old = load_slot(t, to.bucket, to.idx),
+                .slot = lrd_slot_make(lrd_slot_tag(slot), to.displacement, lrd_slot_generation(slot), lrd_slot_location(slot)),
+                .home = home_of(t, bucket, slot),
+            };
             *at = (struct place){bucket, i, d};
             return true;
         }
@@ -224,18 +243,27 @@ static uint32_t overwrite(struct lrd_table *t, const struct lrd_new_item *item, 
     return lrd_arena_block(&t->s->r, old);
 }
 
-/* Where a key that has no item yet goes; `emptied` is the block of a live item that had to go. */
-static struct place choose(struct lrd_table *t, uint32_t home, uint32_t tag, uint64_t now_ms, uint32_t *emptied)
+/* A key that has no item yet gets one. Returns the block of a live item that had to go, or LRD_NO_BLOCK. */
+static uint32_t insert(struct lrd_table *t, const struct lrd_new_item *item, uint64_t now_ms)
 {
+    uint32_t home = lrd_hash_home(item->hash, t->s->r.n_pairs), tag = lrd_hash_tag(item->hash), emptied = LRD_NO_BLOCK;
+    struct change c[2];
     struct place at;
-    if (find_vacant(t, home, tag, &at) || make_room(t, home, tag, &at))
-        return at;
-    at = find_victim(t, home, tag, now_ms);
-    uint64_t old = load_slot(t, at.bucket, at.idx);
-    step_live(t, old, bytes_of(t, old), -1);
-    step_count(t, LRD_C_no_room, 1);
-    *emptied = lrd_arena_block(&t->s->r, old);
-    return at;
+    unsigned n = 0;
+    bool vacant = find_vacant(t, home, tag, &at);
+    if (!vacant && make_room(t, home, tag, &c[0], &at)) {
+        step_count(t, LRD_C_relocated, 1);
+        n = 1;
+    } else if (!vacant) {
+        at = find_victim(t, home, tag, now_ms);
+        uint64_t victim = load_slot(t, at.bucket, at.idx);
+        step_live(t, victim, bytes_of(t, victim), -1);
+        step_count(t, LRD_C_no_room, 1);
+        emptied = lrd_arena_block(&t->s->r, victim);
+    }
+    c[n++] = (struct change){.at = at, .old = load_slot(t, at.bucket, at.idx), .slot = slot_for(t, item, at.displacement), .home = home};
+    step_changes(t, c, n);
+    return emptied;
 }
 
 uint32_t lrd_table_put(struct lrd_table *t, const struct lrd_new_item *item, uint64_t now_ms)
@@ -245,10 +273,7 @@ uint32_t lrd_table_put(struct lrd_table *t, const struct lrd_new_item *item, uin
     step_count(t, LRD_C_sets, 1);
     if (locate(t, item->ns, item->key, item->key_len, item->hash, &at))
         return overwrite(t, item, at);
-    uint32_t home = lrd_hash_home(item->hash, t->s->r.n_pairs), emptied = LRD_NO_BLOCK;
-    at = choose(t, home, lrd_hash_tag(item->hash), now_ms, &emptied);
-    step_slot(t, at, load_slot(t, at.bucket, at.idx), slot_for(t, item, at.displacement), home);
-    return emptied;
+    return insert(t, item, now_ms);
 }
 
 /* Empties a slot; its home need not announce it any more. */

@@ -103,8 +103,9 @@ __attribute__((always_inline)) static inline enum lrd_look lrd_table_look(const 
     /* Pairs with the release of the block word in lrd_arena_free_block() and lrd_arena_open_block(). */
     uint64_t word = lrd_load_acquire(&r->block_words[block]);
     if (lrd_unlikely(lrd_slot_dead(slot, word, epoch))) {
-        /* Dead, or replaced or reset since we looked: only if nothing changed it was dead all along. */
-        if (lrd_load_acquire(at) != slot || lrd_load32_acquire(epoch_word) != epoch)
+        /* Dead, or replaced or reset since we looked: only if nothing changed it was dead all along. The block word too, and after the slot: one that is a whole wrap of
+         * generations newer may by now make the same slot bits a live item again (tests/model/read.pml, NO_DEAD_WORD). */
+        if (lrd_load_acquire(at) != slot || lrd_load32_acquire(epoch_word) != epoch || lrd_load_relaxed(&r->block_words[block]) != word)
             return LRD_LOOK_AGAIN;
         return LRD_LOOK_NEXT;
     }
