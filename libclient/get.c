@@ -12,8 +12,9 @@
 
 #include "shm/table.h"
 
-/* Keys of one stage of a batch: far more than the cache misses a core has in flight (10 to 16 of L1, 48 of L2), and their buckets and first lines fit L1 (20 KiB). */
-#define CHUNK 64u
+/* Keys between two stages of a batch. A core has 16 to 24 cache misses under way: eight buckets, and about five items of 256 bytes. */
+#define AHEAD 8u
+#define FLIGHT 32u /* a power of two above twice that */
 
 /* A thread that only hits would never learn that its daemon is gone: it looks now and then. */
 #define LOOK_EACH 1024u
@@ -238,7 +239,8 @@ struct batch {
     size_t key_stride, item_stride;
     uint64_t prepared_for;
     uint64_t now_ms;
-    size_t hits;
+    bool pending; /* once for all: what was written before the call was claimed before that look */
+    uint64_t hits, misses, lines, restarts;
 };
 
 static const struct larder_key *batch_key(const struct batch *b, size_t i)
@@ -251,56 +253,69 @@ static struct larder_item *batch_item(const struct batch *b, size_t i)
     return (struct larder_item *)(void *)((char *)b->items + i * b->item_stride);
 }
 
-/* Stage 1: hash, and fetch the home buckets. What cannot be asked for says so in its result. */
-static void hash_chunk(struct batch *b, size_t first, size_t n, uint64_t *hash, const struct lrd_bucket **home, bool pending)
+/* What the stages of a batch hand on, for the keys that are under way: a ring of FLIGHT. */
+struct flight {
+    uint64_t hash[FLIGHT];
+    const struct lrd_bucket *home[FLIGHT];
+};
+
+/* Stage 1: hash, and fetch the home bucket. What cannot be asked for says so in its result. */
+static inline void stage_hash(const struct batch *b, struct flight *f, size_t i)
 {
-    for (size_t i = 0; i < n; i++) {
-        const struct larder_key *key = batch_key(b, first + i);
-        struct larder_item *item = batch_item(b, first + i);
-        if (lrd_unlikely(!lrd_key_ok(key->data, key->data_size) || !item_ok(item))) {
-            item_clear(item, -EINVAL);
-            continue;
-        }
-        item->result = LARDER_OK;
-        hash[i] = key->segment_id != 0 && key->segment_id == b->prepared_for ? key->hash
-                                                                             : lrd_hash(b->at->r.hash_seed, b->ns->ns, key->data, key->data_size);
-        home[i] = lrd_table_home(&b->at->r, hash[i]);
-        __builtin_prefetch(home[i]);
-        if (lrd_unlikely(pending))
-            __builtin_prefetch(lrd_ryw_bucket(&b->at->ryw, hash[i]));
+    const struct larder_key *key = batch_key(b, i);
+    struct larder_item *item = batch_item(b, i);
+    if (lrd_unlikely(!lrd_key_ok(key->data, key->data_size) || !item_ok(item))) {
+        item_clear(item, -EINVAL);
+        return;
     }
+    item->result = LARDER_OK;
+    uint64_t hash = key->segment_id != 0 && key->segment_id == b->prepared_for ? key->hash
+                                                                              : lrd_hash(b->at->r.hash_seed, b->ns->ns, key->data, key->data_size);
+    f->hash[i % FLIGHT] = hash;
+    f->home[i % FLIGHT] = lrd_table_home(&b->at->r, hash);
+    __builtin_prefetch(f->home[i % FLIGHT]);
+    if (lrd_unlikely(b->pending))
+        __builtin_prefetch(lrd_ryw_bucket(&b->at->ryw, hash));
 }
 
-static void get_chunk(struct batch *b, size_t first, size_t n)
+/* Stage 2: look into the bucket, and fetch the item. */
+static inline void stage_fetch(const struct batch *b, const struct flight *f, size_t i)
 {
-    uint64_t hash[CHUNK];
-    const struct lrd_bucket *home[CHUNK];
-    /* Once for the chunk: what was written before the call was claimed before this look. */
-    bool pending = lrd_ryw_pending(b->at);
-    hash_chunk(b, first, n, hash, home, pending);
-    /* Stage 2: look into the buckets, and fetch the items. */
-    for (size_t i = 0; i < n; i++)
-        if (lrd_likely(batch_item(b, first + i)->result == LARDER_OK))
-            lrd_table_prefetch_item(&b->at->r, hash[i], home[i], b->at->r.item_lines);
-    /* Stage 3: the gets. */
-    uint64_t hits = 0, misses = 0, lines = 0, restarts = 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct larder_key *key = batch_key(b, first + i);
-        struct larder_item *item = batch_item(b, first + i);
-        if (lrd_unlikely(item->result != LARDER_OK))
-            continue;
-        struct lrd_get get;
-        get_begin(&get, b->at, b->ns->ns, key->data, key->data_size, item->buffer, item->capacity);
-        get.hash = hash[i];
-        enum lrd_outcome outcome = get_one(b->at, &get, home[i], pending);
-        item_fill(item, &get, outcome, b->now_ms);
-        hits += outcome == LRD_FOUND;
-        misses += outcome != LRD_FOUND;
-        lines += get.lines > 1 ? get.lines - 1 : 0;
-        restarts += get.restarts;
+    if (lrd_likely(batch_item(b, i)->result == LARDER_OK))
+        lrd_table_prefetch_item(&b->at->r, f->hash[i % FLIGHT], f->home[i % FLIGHT], b->at->r.item_lines);
+}
+
+/* Stage 3: the get. */
+static inline void stage_get(struct batch *b, const struct flight *f, size_t i)
+{
+    const struct larder_key *key = batch_key(b, i);
+    struct larder_item *item = batch_item(b, i);
+    if (lrd_unlikely(item->result != LARDER_OK))
+        return;
+    struct lrd_get get;
+    get_begin(&get, b->at, b->ns->ns, key->data, key->data_size, item->buffer, item->capacity);
+    get.hash = f->hash[i % FLIGHT];
+    enum lrd_outcome outcome = get_one(b->at, &get, f->home[i % FLIGHT], b->pending);
+    item_fill(item, &get, outcome, b->now_ms);
+    b->hits += outcome == LRD_FOUND;
+    b->misses += outcome != LRD_FOUND;
+    b->lines += get.lines > 1 ? get.lines - 1 : 0;
+    b->restarts += get.restarts;
+}
+
+/* Each turn takes one key through each stage, AHEAD keys apart: while the memory that one waits for is on its way, the others are worked on. */
+static void get_all(struct batch *b, size_t n)
+{
+    struct flight f;
+    for (size_t turn = 0; turn < n + 2 * AHEAD; turn++) {
+        if (turn < n)
+            stage_hash(b, &f, turn);
+        if (turn >= AHEAD && turn - AHEAD < n)
+            stage_fetch(b, &f, turn - AHEAD);
+        if (turn >= 2 * AHEAD)
+            stage_get(b, &f, turn - 2 * AHEAD);
     }
-    b->hits += hits;
-    count(b->ns, b->at, hits, misses, lines, restarts);
+    count(b->ns, b->at, b->hits, b->misses, b->lines, b->restarts);
 }
 
 static bool strides_ok(const struct larder_key *keys, const struct larder_item *items)
@@ -326,9 +341,9 @@ int larder_get_many(struct larder_ns *ns, const struct larder_key *keys, struct 
     }
     b.prepared_for = prepared_for(b.at, ns->ns);
     b.now_ms = lrd_clock_segment_ms(b.at->zero_ns);
-    for (size_t first = 0; first < n; first += CHUNK)
-        get_chunk(&b, first, n - first < CHUNK ? n - first : CHUNK);
+    b.pending = lrd_ryw_pending(b.at);
+    get_all(&b, n);
     if (hits != NULL)
-        *hits = b.hits;
+        *hits = (size_t)b.hits;
     return 0;
 }
