@@ -211,6 +211,7 @@ s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(sys.argv[1]); s
     stop_worker
     kill "$DAEMON"
     wait "$DAEMON"
+    # shellcheck disable=SC2034 # teardown looks at it
     DAEMON='' WORKER=
     grep -q 'does not stop: killed' "$DIR/log"
     [ "$(ls -A "$DIR")" = log ]
