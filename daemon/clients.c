@@ -22,6 +22,7 @@
 #include "daemon/clients.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -217,6 +218,9 @@ static void take_drained(evutil_socket_t fd, short what, void *arg)
         struct seat *s = &c->seats[lane];
         if (s->state != SEAT_DYING)
             continue;
+        /* A client that kept the descriptor, or whose child did, must not keep the memory: it would be charged to us for every lane it ever had. */
+        if (fallocate(s->lane_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)lrd_lane_bytes(s->ring.n_cells)) < 0)
+            lrd_log(LRD_DEBUG, "lane %u: its memory stays with who has it", s->lane);
         empty_seat(s);
         drop(s);
     }

@@ -6,7 +6,7 @@
  * copied is dead space in the block and the record is applied by the next worker.
  *
  * A lane that stayed silent is parked: its client rings its doorbell. Doorbells are registered edge-triggered and never read, because a client can make them blocking
- * or drain them; every sleep has a timeout, after which all parked rings are looked at again.
+ * or drain them; all parked rings are looked at again every 50 ms.
  */
 #include "daemon/writer.h"
 
@@ -91,7 +91,7 @@ struct lrd_writer {
     uint32_t commands_seen;
     lrd_u32 stop;
     uint64_t spin_ns, spin_max_ns;
-    uint64_t now_ns, now_ms, polled_ns;
+    uint64_t now_ns, now_ms, polled_ns, parked_looked_ns;
     struct large large;
     struct pending batch[BATCH];
     unsigned char keys[BATCH][LRD_KEY_MAX]; /* of deletes, which have no item to hold a copy */
@@ -203,7 +203,7 @@ static uint32_t step_record(struct lrd_writer *w, const struct pending *p)
     uint32_t emptied = LRD_NO_BLOCK;
     if (r->kind == LRD_RECORD_DELETE) {
         if (!lrd_table_delete(&w->table, r->ns, p->key, r->key_len, p->hash, &emptied))
-            counter_add(w, LRD_C_delete_misses, 1);
+            lrd_journal_add(&w->journal, &w->s->counters[LRD_C_delete_misses], 1);
         return emptied;
     }
     const struct lrd_new_item item = {
@@ -466,9 +466,12 @@ static void poll_bells(struct lrd_writer *w, int timeout_ms)
     w->polled_ns = w->now_ns;
 }
 
-/* Somebody may have drained a doorbell, or stolen its edge. */
+/* Somebody may have drained a doorbell, or stolen its edge. By the clock, whether we sleep or not. */
 static void look_at_parked(struct lrd_writer *w)
 {
+    if (w->now_ns - w->parked_looked_ns < (SLEEP_MS - 1) * UINT64_C(1000000))
+        return;
+    w->parked_looked_ns = w->now_ns;
     for (uint32_t i = 0; i < w->n_lanes; i++) {
         struct lane_ref *lane = &w->lanes[i];
         if (lane->known && !lane->active && lrd_ring_next(&lane->ring, lrd_load_relaxed(&lane->words->applied)) != 0)
@@ -530,14 +533,11 @@ static bool maintain(struct lrd_writer *w)
 
 static void sleep_until_rung(struct lrd_writer *w)
 {
-    uint64_t before = w->now_ns;
     adapt_spin(w, false);
     counter_add(w, LRD_C_parks, 1);
     /* The clerk's bell rings after its command is there, and stays until this returns: nothing is missed. */
     poll_bells(w, SLEEP_MS);
     look_at_clock(w);
-    if (w->now_ns - before >= (uint64_t)SLEEP_MS * 1000000u)
-        look_at_parked(w);
 }
 
 void lrd_writer_run(struct lrd_writer *w)
@@ -548,6 +548,7 @@ void lrd_writer_run(struct lrd_writer *w)
         look_at_clock(w);
         worked |= look_at_lanes(w);
         worked |= maintain(w);
+        look_at_parked(w);
         if (w->n_active == 0 && !worked)
             sleep_until_rung(w);
         else if (w->now_ns - w->polled_ns >= POLL_NS)

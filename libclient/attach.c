@@ -303,6 +303,7 @@ static int attachment_create(const struct larder *h, int sock, const struct answ
     at->doorbell_id = fd_id(at->doorbell);
     at->zero_ns = clock_zero(a, at->r.geometry.created_ns);
     at->max_silence_ms = h->options.max_silence_ms;
+    at->lane_incarnation = a->w.incarnation;
     *out = at;
     return 0;
 }
@@ -412,7 +413,7 @@ struct lrd_attachment *lrd_attach_first(struct larder *h)
 /* Both other ends of the socket are closed, keeper's and worker's; or our own is, by somebody who closes all descriptors there are. */
 static bool daemon_is_gone(const struct lrd_attachment *at)
 {
-    if (!fd_is(at->sock, at->sock_id))
+    if (!fd_is(at->sock, at->sock_id) || !lrd_lane_is_ours(at))
         return true;
     struct pollfd p = {.fd = at->sock};
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;

@@ -47,6 +47,7 @@ struct lrd_attachment {
     uint64_t zero_ns;         /* our CLOCK_MONOTONIC at segment time 0 */
     uint32_t max_silence_ms;  /* 0: not asked for */
     uint32_t incarnation;     /* in tickets: 1 for the first attachment of the handle */
+    uint32_t lane_incarnation; /* of the lane when we got it: see lrd_lane_is_ours() */
     int sock;                 /* its end is the daemon's */
     int doorbell;
 
@@ -120,6 +121,14 @@ static inline uint64_t lrd_silence_ms(const struct lrd_attachment *at, uint64_t 
 
 /* After so long a silence it is worth asking whether the daemon is gone: five times the longest silence of one that lives. */
 #define LRD_SUSPICIOUS_MS 500u
+
+/* Whether the worker still reads our lane. It does not if it has taken us for dead: somebody closed our socket behind our back, or the lane was detached after faults. The lane's
+ * words are then another client's, and positions there mean nothing to us. They share a line with `parked`, which a write looks at anyway. Relaxed: a write that does
+ * not see it yet went with the lane, as one an instant earlier. */
+static inline bool lrd_lane_is_ours(const struct lrd_attachment *at)
+{
+    return lrd_load32_relaxed(&at->words->incarnation) == at->lane_incarnation && lrd_load32_relaxed(&at->words->state) == LRD_LANE_LIVE;
+}
 
 static inline bool lrd_is_down(const struct lrd_attachment *at) { return lrd_load_relaxed(&at->down) != 0; }
 

@@ -115,10 +115,11 @@ static void fill(const struct lrd_attachment *at, uint64_t position, const struc
 static int write_to(struct larder_ns *ns, struct lrd_attachment *at, const struct write *w, uint64_t *position)
 {
     uint64_t now_ms = lrd_clock_segment_ms(at->zero_ns);
-    if (lrd_unlikely(lrd_silence_ms(at, now_ms) > LRD_SUSPICIOUS_MS)) {
+    bool ours = lrd_lane_is_ours(at);
+    if (lrd_unlikely(!ours || lrd_silence_ms(at, now_ms) > LRD_SUSPICIOUS_MS)) {
         if (lrd_renew(ns->handle, at))
             return ELSEWHERE;
-        if (lrd_is_down(at))
+        if (!ours || lrd_is_down(at))
             return LARDER_DOWN;
     }
     uint32_t n = lrd_ring_cells_for(w->key_len, w->value_len);
@@ -215,11 +216,13 @@ static int wait_for(struct larder *h, struct lrd_attachment *at, uint64_t positi
 {
     uint64_t end = 0;
     for (uint64_t left_ms = timeout_ms;;) {
-        if (lrd_wait_applied(at->words, at->ring.lane, position, left_ms < SLICE_MS ? (uint32_t)left_ms : SLICE_MS))
+        bool applied = lrd_wait_applied(at->words, at->ring.lane, position, left_ms < SLICE_MS ? (uint32_t)left_ms : SLICE_MS);
+        bool ours = lrd_lane_is_ours(at); /* after it: a position of the lane's next client is not ours */
+        if (applied && ours)
             return 0;
-        if (timeout_ms == 0)
+        if (timeout_ms == 0 && ours)
             return LARDER_TIMEOUT;
-        if (lrd_renew(h, at) || lrd_is_down(at))
+        if (lrd_renew(h, at) || !ours || lrd_is_down(at))
             return LARDER_LOST;
         uint64_t now = lrd_clock_ns();
         if (end == 0)

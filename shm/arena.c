@@ -113,6 +113,13 @@ static uint64_t sweep_share(const struct lrd_store *s)
     return buckets / frees + 1;
 }
 
+/* What is owed after one more block was freed. Two passes prove everything: more is never owed. */
+static uint64_t sweep_owed_then(const struct lrd_store *s)
+{
+    uint64_t owed = lrd_load_relaxed(&s->journal->sweep_owed) + sweep_share(s), most = (uint64_t)s->r.n_pairs * 4;
+    return owed < most ? owed : most;
+}
+
 void lrd_arena_free_block(struct lrd_arena *a, uint32_t block)
 {
     struct lrd_store *s = a->s;
@@ -131,7 +138,7 @@ void lrd_arena_free_block(struct lrd_arena *a, uint32_t block)
     lrd_journal_step(a->j, &d->used, 0);
     lrd_journal_step(a->j, &d->latest_expiry, 0);
     lrd_journal_add(a->j, &s->counters[LRD_C_blocks_freed], 1);
-    lrd_journal_add(a->j, &s->journal->sweep_owed, sweep_share(s));
+    lrd_journal_step(a->j, &s->journal->sweep_owed, sweep_owed_then(s));
     lrd_journal_step(a->j, &d->state, LRD_BLOCK_FREE);
     lrd_journal_commit(a->j);
 

@@ -21,7 +21,8 @@ int lrd_lane_create(uint32_t n_cells, uint32_t index)
     int err = 0;
     void *p = MAP_FAILED;
     uint64_t bytes = lrd_lane_bytes(n_cells);
-    /* Populated here, so that no touch of it can fail later, in whichever process and memory cgroup. */
+    /* Populated here, so that no touch of it can fail later, in whichever process and memory cgroup; unless the client punches
+     * holes into its own lane: then the pages that come back are zeros, which are no records. */
     if (ftruncate(fd, (off_t)bytes) < 0 || fallocate(fd, 0, 0, (off_t)bytes) < 0 || fchmod(fd, 0600) < 0)
         err = -errno;
     else if ((p = mmap(NULL, sizeof(struct lrd_lane), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)

@@ -1,7 +1,6 @@
 #include "shm/wait.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,6 +20,8 @@ void lrd_doorbell_write(int fd)
     while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
     }
 }
+
+#define WAKE_MOST 64
 
 static void nap(const lrd_u32 *word, uint32_t seen, uint64_t ns)
 {
@@ -66,8 +67,11 @@ void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane)
     lrd_fence_seq_cst(); /* the applied position before the look; pairs with the fence in lrd_wait_applied() */
     if (lrd_likely(lrd_load32_relaxed(&lane->waiting) == 0))
         return;
+    /* Cleared before the wake-up: who announces itself later is for the next. */
     lrd_store32_relaxed(&lane->waiting, 0);
     /* Release: who sees the new value and looks at the position again sees it moved. */
     lrd_store32_release(&words->woken, lrd_load32_relaxed(&words->woken) + 1);
-    syscall(SYS_futex, (void *)&words->woken, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    /* Bounded: a client may hang any number of threads here. Whoever is left looks again after its nap, or with the next batch. */
+    if (syscall(SYS_futex, (void *)&words->woken, FUTEX_WAKE, WAKE_MOST, NULL, NULL, 0) == WAKE_MOST)
+        lrd_store32_relaxed(&lane->waiting, 1);
 }

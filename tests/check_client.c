@@ -168,12 +168,15 @@ static void answer(struct daemon *d, int client)
                             .layout_version = LRD_LAYOUT_VERSION,
                             .layout_hash = LRD_LAYOUT_HASH,
                             .lane = lane % FIXTURE_LANES,
+                            .incarnation = 1,
                             .n_cells = FIXTURE_CELLS,
                             .n_lanes = FIXTURE_LANES,
                             .segment_bytes = g->segment_bytes,
                             .reserve_bytes = g->reserve_bytes,
                             .segment_id = g->segment_id,
                             .now_ns = lrd_clock_ns()};
+    lrd_store32_relaxed(&d->f.store.lanes[w.lane].incarnation, 1);
+    lrd_store32_relaxed(&d->f.store.lanes[w.lane].state, LRD_LANE_LIVE);
     spoil(d, &w, fd);
     unsigned n_fds = w.result != LRD_WELCOME_OK || d->manner == NO_FDS ? 0 : d->manner == TWO_FDS ? 2 : 3;
     if (d->manner != HANG_UP && d->manner != SILENT) {
@@ -937,6 +940,25 @@ static void *read_on(void *arg)
     return (void *)(uintptr_t)wrong;
 }
 
+/* The daemon has taken us for dead and given the lane to another client, whose positions are ahead of ours. */
+START_TEST(lane_given_away)
+{
+    struct daemon d;
+    daemon_start(&d, GOOD);
+    struct larder *l = open_default();
+    larder_ticket ticket;
+    ck_assert_int_eq(larder_set(larder_default(l), "k", 1, "value", 5, NULL, &ticket), 0);
+    lrd_store32_relaxed(&d.f.store.lanes[0].incarnation, 2);
+    lrd_store_release(&d.f.store.lanes[0].applied, 1000);
+    ck_assert_int_eq(larder_wait(l, ticket, 0), LARDER_LOST); /* not: visible */
+    ck_assert_int_eq(set(l, "k", "value"), 0);
+    await_clients(&d, 2); /* on a lane of its own */
+    ck_assert_int_eq(larder_wait(l, ticket, 0), LARDER_LOST);
+    larder_close(l);
+    daemon_die(&d);
+}
+END_TEST
+
 START_TEST(fork_beside_threads)
 {
     struct daemon d;
@@ -1123,6 +1145,7 @@ int main(void)
     tcase_add_test(c, forked_child);
     tcase_add_test(c, forked_child_of_many_kinds);
     tcase_add_test(c, forked_child_without_daemon);
+    tcase_add_test(c, lane_given_away);
     tcase_add_test(c, fork_beside_threads);
     tcase_add_test(c, daemon_dies_and_another_comes);
     tcase_add_test(c, daemon_dies_with_a_full_ring);
