@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -39,6 +40,10 @@
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
+#endif
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
 #endif
 
 #define N_GUESTS 64u          /* connections without a hello; the oldest goes when there are more */
@@ -151,6 +156,7 @@ static int answer(struct seat *s)
     const int fds[LRD_FDS_MAX] = {s->c->house->segment, s->lane_fd, s->doorbell};
     w.lane = s->lane;
     w.incarnation = lrd_load32_relaxed(&words_of(s)->incarnation);
+    w.mark_bytes = s->ring.mark_bytes;
     return lrd_send_fds(s->socket, &w, sizeof w, fds, LRD_FDS_MAX);
 }
 
@@ -161,6 +167,7 @@ static void empty_seat(struct seat *s)
     free_event(&s->on_socket);
     free_event(&s->on_pidfd);
     lrd_lane_unmap(&s->ring);
+    s->ring.mark_bytes = 0;
     close_if(&s->lane_fd);
     close_if(&s->doorbell);
     close_if(&s->socket);
@@ -219,7 +226,7 @@ static void take_drained(evutil_socket_t fd, short what, void *arg)
         if (s->state != SEAT_DYING)
             continue;
         /* A client that kept the descriptor, or whose child did, must not keep the memory: it would be charged to us for every lane it ever had. */
-        if (fallocate(s->lane_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)lrd_lane_bytes(s->ring.n_cells)) < 0)
+        if (fallocate(s->lane_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)lrd_lane_bytes(s->ring.n_cells, s->ring.mark_bytes)) < 0)
             lrd_log(LRD_DEBUG, "lane %u: its memory stays with who has it", s->lane);
         empty_seat(s);
         drop(s);
@@ -294,11 +301,11 @@ static struct seat *find_seat(struct lrd_clients *c)
 }
 
 /* Memory for it was there when the daemon started; others may have taken it since, and the kernel would kill somebody instead of saying no. */
-static int check_room(struct lrd_clients *c)
+static int check_room(struct lrd_clients *c, uint32_t mark_bytes)
 {
     struct lrd_limits l;
     char why[LRD_WHY_BYTES], lane[16], room[16];
-    uint64_t bytes = lrd_lane_bytes(c->house->geometry.n_cells);
+    uint64_t bytes = lrd_lane_bytes(c->house->geometry.n_cells, mark_bytes);
     lrd_limits_read("", &l);
     if (lrd_limits_allow(&l, 0, bytes, false, why))
         return 0;
@@ -308,19 +315,63 @@ static int check_room(struct lrd_clients *c)
     return -ENOMEM;
 }
 
+/* A mark map, as long as all maps together stay in their budget. */
+static uint32_t mark_bytes_for(const struct lrd_clients *c)
+{
+    const struct lrd_geometry *g = &c->house->geometry;
+    uint32_t maps = 0;
+    for (uint32_t i = 0; i < c->n_seats; i++)
+        maps += c->seats[i].ring.mark_bytes > 0;
+    return maps < g->n_mark_maps ? g->mark_bytes : 0;
+}
+
+/* Maps a lane, and all of it at once: otherwise the writer would take its first lap through the ring in page faults, and what the kernel says about lanes
+ * (measure.c) would be what it has touched by now. */
+static int map_lane(struct seat *s, uint32_t mark_bytes)
+{
+    int err = lrd_lane_map(s->lane_fd, s->c->house->geometry.n_cells, mark_bytes, &s->ring);
+    if (err == 0)
+        (void)madvise(s->ring.lane, lrd_lane_bytes(s->ring.n_cells, mark_bytes), MADV_POPULATE_WRITE); /* before Linux 5.14: they come when they are touched */
+    return err;
+}
+
 static int make_lane(struct seat *s)
 {
     uint32_t n_cells = s->c->house->geometry.n_cells;
-    int err = check_room(s->c);
+    uint32_t mark_bytes = mark_bytes_for(s->c);
+    int err = check_room(s->c, mark_bytes);
     if (err < 0)
         return err;
-    s->lane_fd = lrd_lane_create(n_cells, s->lane);
+    s->lane_fd = lrd_lane_create(n_cells, mark_bytes, s->lane);
     if (s->lane_fd < 0)
         return s->lane_fd;
     s->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->doorbell < 0)
         return -errno;
-    return lrd_lane_map(s->lane_fd, n_cells, &s->ring);
+    return map_lane(s, mark_bytes);
+}
+
+/* Root and the daemon's own user may do everything; others what the configuration leaves them. */
+static uint64_t rights_of(const struct lrd_clients *c, int socket)
+{
+    struct ucred cred;
+    socklen_t n = sizeof cred;
+    uint64_t rights = c->house->config->client_namespaces > 0 ? LRD_RIGHT_CREATE : 0;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &cred, &n) == 0 && (cred.uid == 0 || cred.uid == geteuid()))
+        rights |= LRD_RIGHT_ADMIN | LRD_RIGHT_CREATE;
+    return rights;
+}
+
+/* Its last client's. The lane is FREE: the writer has forgotten it, or never knew it, and nobody counts the credits of a FREE lane. */
+static void clear_credits(struct seat *s)
+{
+    for (uint32_t i = 0; i < LRD_CREDITS; i++) {
+        struct lrd_credit *credit = &s->c->store->credits[s->lane].of[i];
+        lrd_store_relaxed(&credit->granted_bytes, 0);
+        lrd_store_relaxed(&credit->granted_items, 0);
+        lrd_store_relaxed(&credit->used_bytes, 0);
+        lrd_store_relaxed(&credit->used_items, 0);
+    }
 }
 
 /* The state goes last: until then the lane is FREE, and nobody looks at the rest. */
@@ -334,6 +385,9 @@ static void prepare_words(struct seat *s)
     lrd_store32_relaxed(&w->answered, 0);
     lrd_store_relaxed(&w->client_pid, peer_pid(s->socket));
     lrd_store_relaxed(&w->attached_ms, lrd_clock_segment_ms(s->c->house->geometry.created_ns));
+    lrd_store_relaxed(&w->rights, rights_of(s->c, s->socket));
+    lrd_store_relaxed(&w->mark_bytes, s->ring.mark_bytes);
+    clear_credits(s);
     /* Release: larderctl looks at the words of lanes that are not FREE. */
     lrd_store32_release(&w->state, LRD_LANE_PREPARED);
     LRD_TESTPOINT("attach_prepared");
@@ -527,7 +581,7 @@ static int adopt(struct seat *s, const struct lrd_kept *kept, uint32_t state)
     s->lane_fd = kept->lane;
     s->doorbell = kept->doorbell;
     s->socket = kept->client;
-    int err = lrd_lane_map(s->lane_fd, s->c->house->geometry.n_cells, &s->ring);
+    int err = map_lane(s, (uint32_t)lrd_load_relaxed(&words_of(s)->mark_bytes));
     if (err < 0)
         return err;
     lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell);

@@ -16,7 +16,7 @@
 
 #include "shm/layout.h"
 
-enum param_type { TYPE_size, TYPE_count, TYPE_ratio, TYPE_mode, TYPE_text, TYPE_choice, TYPE_numa };
+enum param_type { TYPE_size, TYPE_count, TYPE_ratio, TYPE_mode, TYPE_text, TYPE_choice, TYPE_numa, TYPE_list };
 
 struct param {
     const char *name;
@@ -74,36 +74,6 @@ static size_t word_at(const char *words, uint32_t index, const char **at)
     return strcspn(words, "|");
 }
 
-static bool parse_whole(const char *text, int base, uint64_t *value, const char **rest)
-{
-    char *end;
-    if (!isdigit((unsigned char)text[0]))
-        return false; /* strtoull would take signs and spaces */
-    errno = 0;
-    *value = strtoull(text, &end, base);
-    *rest = end;
-    return errno == 0 && end != text;
-}
-
-/* A number with K, M, G or T behind it, in either case; "iB" may follow. */
-static bool parse_size(const char *text, uint64_t *value)
-{
-    static const char units[] = "KMGT";
-    const char *rest;
-    if (!parse_whole(text, 10, value, &rest))
-        return false;
-    if (*rest == '\0')
-        return true;
-    const char *unit = strchr(units, toupper((unsigned char)*rest));
-    if (unit == NULL)
-        return false;
-    unsigned shift = 10 * ((unsigned)(unit - units) + 1);
-    if (*value > UINT64_MAX >> shift || (rest[1] != '\0' && strcmp(rest + 1, "iB") != 0))
-        return false;
-    *value <<= shift;
-    return true;
-}
-
 static bool parse_ratio(const char *text, double *value)
 {
     char *end;
@@ -137,28 +107,11 @@ static bool parse_numa(const char *text, struct lrd_numa_wish *value)
         value->policy = LRD_NUMA_LOCAL;
     else if (strcmp(text, "interleave") == 0)
         value->policy = LRD_NUMA_INTERLEAVE;
-    else if (strncmp(text, "bind:", 5) == 0 && parse_whole(text + 5, 10, &node, &rest) && *rest == '\0' && node < 1024)
+    else if (strncmp(text, "bind:", 5) == 0 && lrd_whole_parse(text + 5, 10, &node, &rest) && *rest == '\0' && node < 1024)
         *value = (struct lrd_numa_wish){.policy = LRD_NUMA_BIND, .node = (uint32_t)node};
     else
         return false;
     return true;
-}
-
-char *lrd_size_text(uint64_t bytes, char text[16])
-{
-    static const char units[] = "KMGT";
-    unsigned i = 0;
-    uint64_t unit = 1;
-    while (i < 4 && bytes / unit >= 1024) {
-        unit <<= 10;
-        i++;
-    }
-    char suffix[2] = {i == 0 ? '\0' : units[i - 1], '\0'};
-    if (bytes % unit == 0)
-        snprintf(text, 16, "%u%s", (unsigned)(bytes / unit), suffix);
-    else
-        snprintf(text, 16, "%.1f%s", (double)bytes / (double)unit, suffix);
-    return text;
 }
 
 /* What would have been right, for the end of a message. */
@@ -187,6 +140,7 @@ static void put_expectation(const struct param *p, char *to, size_t bytes)
         snprintf(to, bytes, "say one of %s", p->argument);
         break;
     case TYPE_text:
+    case TYPE_list: /* says it itself */
         snprintf(to, bytes, "say some text");
         break;
     }
@@ -213,17 +167,17 @@ static bool parse_param(const struct param *p, const char *text, struct lrd_conf
     double ratio;
     switch (p->type) {
     case TYPE_size:
-        if (!parse_size(text, &whole) || !in_bounds(p, (double)whole))
+        if (!lrd_size_parse(text, &whole) || !in_bounds(p, (double)whole))
             return false;
         *(lrd_param_size *)to = whole;
         return true;
     case TYPE_count:
-        if (!parse_whole(text, 10, &whole, &rest) || *rest != '\0' || !in_bounds(p, (double)whole))
+        if (!lrd_whole_parse(text, 10, &whole, &rest) || *rest != '\0' || !in_bounds(p, (double)whole))
             return false;
         *(lrd_param_count *)to = (uint32_t)whole;
         return true;
     case TYPE_mode:
-        if (!parse_whole(text, 8, &whole, &rest) || *rest != '\0' || !in_bounds(p, (double)whole))
+        if (!lrd_whole_parse(text, 8, &whole, &rest) || *rest != '\0' || !in_bounds(p, (double)whole))
             return false;
         *(lrd_param_mode *)to = (uint32_t)whole;
         return true;
@@ -238,26 +192,56 @@ static bool parse_param(const struct param *p, const char *text, struct lrd_conf
         return parse_numa(text, to);
     case TYPE_text:
         return set_text(to, text);
+    case TYPE_list:
+        break;
     }
     return false;
 }
 
-/* Printable and short: it goes into a message. */
-static void put_quoted(const char *text, char *to, size_t bytes)
+/* ---- lists ---- */
+
+static bool is_in_list(const lrd_param_list *list, const char *name)
 {
-    size_t n = 0;
-    for (; text[n] != '\0' && n + 1 < bytes; n++)
-        to[n] = isprint((unsigned char)text[n]) ? text[n] : '?';
-    to[n] = '\0';
+    for (uint32_t i = 0; i < list->n; i++)
+        if (strcmp(list->at[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool append(lrd_param_list *list, const struct lrd_ns_spec *spec)
+{
+    struct lrd_ns_spec *at = realloc(list->at, (list->n + 1) * sizeof *at);
+    if (at == NULL)
+        return false;
+    at[list->n] = *spec;
+    *list = (lrd_param_list){.at = at, .n = list->n + 1};
+    return true;
+}
+
+/* One more value; no name twice. */
+static bool add_to_list(const struct param *p, const char *text, lrd_param_list *list, char why[LRD_WHY_BYTES])
+{
+    struct lrd_ns_spec spec;
+    size_t n = (size_t)snprintf(why, LRD_WHY_BYTES, "%s: ", p->option);
+    if (!lrd_ns_spec_parse(text, &spec, why + n, LRD_WHY_BYTES - n))
+        return false;
+    if (is_in_list(list, spec.name)) {
+        snprintf(why + n, LRD_WHY_BYTES - n, "%s is there twice: say all about it in one", spec.name);
+        return false;
+    }
+    snprintf(why + n, LRD_WHY_BYTES - n, "no memory");
+    return append(list, &spec);
 }
 
 static bool set_param(const struct param *p, const char *text, struct lrd_config *c, char why[LRD_WHY_BYTES])
 {
+    if (p->type == TYPE_list)
+        return add_to_list(p, text, (void *)((unsigned char *)c + p->at), why);
     if (parse_param(p, text, c))
         return true;
     char expectation[160], quoted[64];
     put_expectation(p, expectation, sizeof expectation);
-    put_quoted(text, quoted, sizeof quoted);
+    lrd_quote(text, quoted, sizeof quoted);
     snprintf(why, LRD_WHY_BYTES, "%s: \"%s\" does not do: %s", p->option, quoted, expectation);
     return false;
 }
@@ -374,6 +358,17 @@ static const struct param *param_of_option(const char *option)
     return NULL;
 }
 
+/* A value of a list whose name was in front of it; probe has it alone. */
+static bool is_repeated(cfg_opt_t *opt, const struct param *p, struct lrd_config *probe, char why[LRD_WHY_BYTES])
+{
+    for (unsigned i = 0; i < cfg_opt_size(opt); i++) {
+        const char *before = cfg_opt_getnstr(opt, i); /* the place of the one that is being read is there, and empty */
+        if (before != NULL && !set_param(p, before, probe, why))
+            return true;
+    }
+    return false;
+}
+
 /* Called for each value as it is read, while libconfuse still knows the line. */
 static int take_file_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 {
@@ -381,6 +376,8 @@ static int take_file_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *
     struct lrd_config probe = {0};
     const struct param *p = param_of_option(cfg_opt_name(opt));
     bool good = set_param(p, value, &probe, why);
+    if (good && p->type == TYPE_list)
+        good = !is_repeated(opt, p, &probe, why);
     lrd_config_free(&probe);
     if (!good) {
         cfg_error(cfg, "%s", why);
@@ -399,6 +396,19 @@ static int check_file(const char *path)
     return S_ISDIR(st.st_mode) ? EISDIR : access(path, R_OK) < 0 ? errno : 0;
 }
 
+/* Adds the file's values whose names the command line has not said. */
+static bool join_lists(cfg_t *cfg, const struct param *p, struct lrd_config *c, char why[LRD_WHY_BYTES])
+{
+    lrd_param_list *list = (void *)((unsigned char *)c + p->at), from_file = {0};
+    bool good = true;
+    for (unsigned i = 0; i < cfg_size(cfg, p->option) && good; i++)
+        good = add_to_list(p, cfg_getnstr(cfg, p->option, i), &from_file, why);
+    for (uint32_t i = 0; i < from_file.n && good; i++)
+        good = is_in_list(list, from_file.at[i].name) || append(list, &from_file.at[i]);
+    free(from_file.at);
+    return good;
+}
+
 /* Sets what the file says, unless the command line has said it. */
 static bool read_file(const char *path, struct lrd_config *c, const bool said[N_PARAMS], char why[LRD_WHY_BYTES])
 {
@@ -409,7 +419,8 @@ static bool read_file(const char *path, struct lrd_config *c, const bool said[N_
     }
     cfg_opt_t opts[N_PARAMS + 1];
     for (size_t i = 0; i < N_PARAMS; i++)
-        opts[i] = (cfg_opt_t)CFG_STR_CB(params[i].option, NULL, CFGF_NODEFAULT, take_file_value);
+        opts[i] = params[i].type == TYPE_list ? (cfg_opt_t)CFG_STR_LIST_CB(params[i].option, NULL, CFGF_NODEFAULT, take_file_value)
+                                              : (cfg_opt_t)CFG_STR_CB(params[i].option, NULL, CFGF_NODEFAULT, take_file_value);
     opts[N_PARAMS] = (cfg_opt_t)CFG_END();
     cfg_t *cfg = cfg_init(opts, CFGF_NONE);
     if (cfg == NULL) {
@@ -424,7 +435,9 @@ static bool read_file(const char *path, struct lrd_config *c, const bool said[N_
         snprintf(why, LRD_WHY_BYTES, "%s:%d: not understood: every line is option = value", path, cfg->line);
     for (size_t i = 0; i < N_PARAMS && good; i++) {
         const char *value = cfg_size(cfg, params[i].option) > 0 ? cfg_getstr(cfg, params[i].option) : NULL;
-        if (value != NULL && !said[i])
+        if (params[i].type == TYPE_list)
+            good = join_lists(cfg, &params[i], c, why);
+        else if (value != NULL && !said[i])
             good = set_param(&params[i], value, c, why);
     }
     cfg_free(cfg);
@@ -452,7 +465,7 @@ static bool is_action(int option, const char *name) { return option >= ACTION_BA
 static enum lrd_config_result complain(char **argv, bool missing, char why[LRD_WHY_BYTES])
 {
     char quoted[64];
-    put_quoted(argv[optind - 1], quoted, sizeof quoted);
+    lrd_quote(argv[optind - 1], quoted, sizeof quoted);
     if (missing)
         snprintf(why, LRD_WHY_BYTES, "%s needs a value: see larderd --help", quoted);
     else
@@ -506,7 +519,7 @@ static enum lrd_config_result read_command_line(struct lrd_config *c, int argc, 
     }
     if (optind < argc) {
         char quoted[64];
-        put_quoted(argv[optind], quoted, sizeof quoted);
+        lrd_quote(argv[optind], quoted, sizeof quoted);
         snprintf(why, LRD_WHY_BYTES, "\"%s\" is not an option: all of larderd's begin with --", quoted);
         return LRD_CONFIG_WRONG;
     }
@@ -552,7 +565,7 @@ enum lrd_config_result lrd_config_read(struct lrd_config *c, int argc, char **ar
     memset(c, 0, sizeof *c);
     snprintf(why, LRD_WHY_BYTES, "no memory");
     for (size_t i = 0; i < N_PARAMS; i++)
-        if (!set_param(&params[i], params[i].standard, c, why))
+        if (params[i].type != TYPE_list && !set_param(&params[i], params[i].standard, c, why))
             return LRD_CONFIG_WRONG;
     enum lrd_config_result result = read_command_line(c, argc, argv, said, &file, why);
     if (result == LRD_CONFIG_RUN && file != NULL && !read_file(file, c, said, why))
@@ -569,6 +582,10 @@ void lrd_config_free(struct lrd_config *c)
             lrd_param_text *text = (void *)((unsigned char *)c + params[i].at);
             free(*text);
             *text = NULL;
+        } else if (params[i].type == TYPE_list) {
+            lrd_param_list *list = (void *)((unsigned char *)c + params[i].at);
+            free(list->at);
+            *list = (lrd_param_list){0};
         }
     }
 }

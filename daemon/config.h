@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shm/namespace.h"
+#include "shm/units.h"
+
 /* The order of the words in params.def. */
 enum lrd_pages_wish { LRD_PAGES_WISH_AUTO, LRD_PAGES_WISH_HUGETLB, LRD_PAGES_WISH_THP, LRD_PAGES_WISH_SMALL };
 
@@ -25,6 +28,11 @@ typedef uint32_t lrd_param_mode;
 typedef uint32_t lrd_param_choice;
 typedef char *lrd_param_text; /* never NULL; owned */
 typedef struct lrd_numa_wish lrd_param_numa;
+
+typedef struct lrd_param_list {
+    struct lrd_ns_spec *at; /* owned; no name is there twice */
+    uint32_t n;
+} lrd_param_list;
 
 struct lrd_config {
 #define LRD_PARAM(name, option, type, standard, low, high, argument, help) lrd_param_##type name;
@@ -51,8 +59,5 @@ void lrd_config_free(struct lrd_config *c);
 /* A word of a choice, by its index: lrd_config_choice(pages). */
 #define lrd_config_choice(c, name) lrd_config_word(#name, (c)->name)
 const char *lrd_config_word(const char *name, uint32_t index);
-
-/* "256M" for round numbers of bytes, else a number with one decimal. Returns `text`. */
-char *lrd_size_text(uint64_t bytes, char text[16]);
 
 #endif

@@ -64,6 +64,13 @@ struct keeper {
 
 /* ---- planning ---- */
 
+static bool plan_namespaces(const struct lrd_config *c, const struct lrd_geometry *g, char why[LRD_WHY_BYTES])
+{
+    struct lrd_namespace all[LRD_NAMESPACES];
+    size_t n = (size_t)snprintf(why, LRD_WHY_BYTES, "--namespace: ");
+    return lrd_ns_plan(g, c->namespaces.at, c->namespaces.n, all, why + n, LRD_WHY_BYTES - n) == LRD_ANSWER_OK;
+}
+
 bool lrd_keeper_plan(const struct lrd_config *c, struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], char why[LRD_WHY_BYTES])
 {
     uint64_t least = 0;
@@ -73,9 +80,19 @@ bool lrd_keeper_plan(const struct lrd_config *c, struct lrd_geometry *g, struct 
         .load = c->table_load,
         .n_lanes = c->max_clients,
         .ring_bytes = (uint32_t)c->ring,
+        .block_shift = c->block_size > 0 ? (uint32_t)__builtin_ctzll(c->block_size) : 0,
+        .n_blocks = c->blocks,
     };
+    if (c->block_size != 0 && ((c->block_size & (c->block_size - 1)) != 0 || plan.block_shift < LRD_BLOCK_SHIFT_MIN)) {
+        snprintf(why, LRD_WHY_BYTES, "--block-size %llu: say a power of two from 4K to 2M, or 0", (unsigned long long)c->block_size);
+        return false;
+    }
+    if (c->blocks != 0 && c->blocks < LRD_BLOCKS_LEAST) {
+        snprintf(why, LRD_WHY_BYTES, "--blocks %u: say %u or more, or 0 for all", c->blocks, LRD_BLOCKS_LEAST);
+        return false;
+    }
     if (lrd_segment_plan(&plan, g, parts, &least) == 0)
-        return true;
+        return plan_namespaces(c, g, why);
     char a[16], b[16];
     snprintf(why, LRD_WHY_BYTES, "--memory %s is too little for %u clients and items of %u bytes: give it at least %s", lrd_size_text(c->memory, a), c->max_clients,
              c->average_item, lrd_size_text(least, b));
@@ -138,7 +155,7 @@ static void log_pages(const struct lrd_pages *p)
 static bool make_segment(struct keeper *k, char why[LRD_WHY_BYTES])
 {
     struct lrd_geometry *g = &k->house.geometry;
-    uint64_t lanes = lrd_lane_bytes(g->n_cells) * g->n_lanes;
+    uint64_t lanes = lrd_lanes_bytes(g);
     if (lrd_pages_make(&k->pages, g->segment_bytes, lanes, (enum lrd_pages_wish)k->config->pages, k->config->numa, why) < 0)
         return false;
     log_pages(&k->pages);
@@ -150,6 +167,8 @@ static bool make_segment(struct keeper *k, char why[LRD_WHY_BYTES])
     g->segment_id |= 1; /* 0 means none */
     g->created_ns = lrd_clock_ns();
     lrd_segment_format(&k->store, k->pages.base, g, k->parts);
+    if (lrd_ns_configure(&k->store, k->config->namespaces.at, k->config->namespaces.n, why, LRD_WHY_BYTES) != LRD_ANSWER_OK)
+        return false; /* the plan had room for them: never */
     for (unsigned i = 0; i < 4; i++)
         lrd_store_relaxed(&k->store.header->page_bytes[i], k->pages.tier_bytes[i]);
     lrd_store_relaxed(&k->store.header->keeper_pid, (uint64_t)getpid());

@@ -11,18 +11,40 @@
 
 #define EXIT_USAGE 64 /* sysexits: EX_USAGE */
 
+static void print_namespaces(const struct lrd_config *c, const struct lrd_geometry *g)
+{
+    struct lrd_namespace all[LRD_NAMESPACES];
+    char a[16], b[16], t[24];
+    if (lrd_ns_plan(g, c->namespaces.at, c->namespaces.n, all, NULL, 0) != LRD_ANSWER_OK)
+        return; /* lrd_keeper_plan() has said why */
+    for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
+        const struct lrd_namespace *n = &all[ns];
+        if (lrd_load32_relaxed(&n->state) != LRD_NS_LIVE)
+            continue;
+        printf("namespace %s: %s, %s to %s", n->name, lrd_policy_text(lrd_load32_relaxed(&n->policy)), lrd_size_text(lrd_load_relaxed(&n->min_blocks) << g->block_shift, a),
+               lrd_size_text(lrd_load_relaxed(&n->max_blocks) << g->block_shift, b));
+        if (lrd_load_relaxed(&n->default_ttl_ms) != 0)
+            printf(", items live %s", lrd_ms_text(lrd_load_relaxed(&n->default_ttl_ms), t));
+        if (lrd_load_relaxed(&n->reset_every_ms) != 0)
+            printf(", reset every %s", lrd_ms_text(lrd_load_relaxed(&n->reset_every_ms), t));
+        putchar('\n');
+    }
+}
+
 /* What --check-config says: everything that is decided before a byte is taken. */
 static int check(const struct lrd_config *c, const struct lrd_geometry *g, const struct lrd_part parts[LRD_N_PARTS])
 {
     char why[LRD_WHY_BYTES], a[16], b[16];
-    uint64_t lane = lrd_lane_bytes(g->n_cells), lanes = lane * g->n_lanes, arena = (uint64_t)g->n_blocks << g->block_shift;
+    uint64_t lane = lrd_lane_bytes(g->n_cells, 0), lanes = lrd_lanes_bytes(g), arena = (uint64_t)g->n_blocks << g->block_shift;
     printf("socket    %s, mode %04o\n", c->socket, c->socket_mode);
     printf("table     %s: %u buckets, %llu slots, load %.2f when the arena is full\n", lrd_size_text(parts[LRD_PART_TABLE].bytes, a), g->n_pairs * 2,
            (unsigned long long)g->n_pairs * 2 * LRD_SLOTS, c->table_load);
     printf("arena     %s: about %llu items of %u bytes\n", lrd_size_text(arena, a), (unsigned long long)(arena / lrd_item_bytes(0, g->average_item, g->granule_shift)),
            g->average_item);
     printf("blocks    %u of %s; largest item %s\n", g->n_blocks, lrd_size_text(UINT64_C(1) << g->block_shift, a), lrd_size_text(g->item_max, b));
+    print_namespaces(c, g);
     printf("lanes     %u of %s (ring %s)\n", g->n_lanes, lrd_size_text(lane, a), lrd_size_text((uint64_t)g->n_cells * LRD_CELL, b));
+    printf("marks     %u of the lanes with %s more for a mark map\n", g->n_mark_maps, lrd_size_text(g->mark_bytes, a));
     printf("segment   %s\n", lrd_size_text(g->segment_bytes, a));
     printf("in total  %s when all clients are attached\n", lrd_size_text(g->segment_bytes + lanes, a));
     fflush(stdout);

@@ -58,7 +58,7 @@ static void put_journal(FILE *f, const struct lrd_store *s)
         fprintf(f, "  at %012" PRIx64 " store %016" PRIx64 "\n", lrd_load_relaxed(&j->step[i].off), lrd_load_relaxed(&j->step[i].value));
     fprintf(f, "\ncounters\n");
     for (unsigned i = 0; i < LRD_N_COUNTERS; i++)
-        fprintf(f, "  %s %" PRIu64 "\n", lrd_counter_info[i].name, lrd_load_relaxed(&s->counters[i]));
+        fprintf(f, "  %s %" PRIu64 "\n", lrd_counter_info[i].name, lrd_counter_sum(&s->r, (enum lrd_counter_id)i));
 }
 
 static void put_lane(FILE *f, const struct lrd_house *house, const struct lrd_store *s, uint32_t lane)
@@ -69,7 +69,7 @@ static void put_lane(FILE *f, const struct lrd_house *house, const struct lrd_st
             lrd_load32_relaxed(&words->state), lrd_load32_relaxed(&words->incarnation), lrd_load_relaxed(&words->client_pid), applied,
             lrd_load_relaxed(&words->discarded));
     struct lrd_ring ring;
-    if (!house->kept[lane].used || lrd_lane_map(house->kept[lane].lane, s->r.geometry.n_cells, &ring) < 0) {
+    if (!house->kept[lane].used || lrd_lane_map(house->kept[lane].lane, s->r.geometry.n_cells, (uint32_t)lrd_load_relaxed(&s->lanes[lane].mark_bytes), &ring) < 0) {
         fprintf(f, "not mapped\n");
         return;
     }

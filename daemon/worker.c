@@ -18,6 +18,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/log.h"
+#include "daemon/measure.h"
 #include "daemon/pages.h"
 #include "daemon/postmortem.h"
 #include "daemon/writer.h"
@@ -34,6 +35,7 @@ struct worker {
     struct lrd_store store;
     struct lrd_writer *writer;
     struct lrd_clients *clients;
+    struct lrd_measure *measure;
     struct event_base *base;
     struct event *on_term;
     pthread_t thread;
@@ -116,7 +118,7 @@ static void *write_forever(void *arg)
 static int start_writer(struct worker *w)
 {
     sigset_t all, before;
-    struct lrd_writer_options options = {.spin_us = w->house->config->spin_us};
+    struct lrd_writer_options options = {.spin_us = w->house->config->spin_us, .client_namespaces = w->house->config->client_namespaces};
     int err = lrd_writer_create(&w->writer, &w->store, &options);
     if (err < 0)
         return err;
@@ -141,6 +143,9 @@ static int start_clerk(struct worker *w)
     w->on_term = w->base != NULL ? evsignal_new(w->base, SIGTERM, on_term, w) : NULL;
     if (w->on_term == NULL || event_add(w->on_term, NULL) < 0)
         return -ENOMEM;
+    int err = lrd_measure_create(&w->measure, &w->store, lrd_writer_measure_fd(w->writer), w->base);
+    if (err < 0)
+        return err;
     return lrd_clients_create(&w->clients, w->house, &w->store, w->writer, w->base);
 }
 
@@ -158,6 +163,7 @@ static void stop(struct worker *w)
         pthread_join(w->thread, NULL);
     }
     lrd_clients_destroy(w->clients);
+    lrd_measure_destroy(w->measure);
     if (w->on_term != NULL)
         event_free(w->on_term);
     if (w->base != NULL)

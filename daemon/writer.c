@@ -3,7 +3,8 @@
  *
  * A batch goes in stages, so that the memory accesses of its records overlap: headers are copied and checked; payloads are copied into the arena and hashed there; the
  * items they may replace are fetched; then record by record an intent is written and made. Only that last stage changes what anybody sees. If the worker dies before it, what was
- * copied is dead space in the block and the record is applied by the next worker.
+ * copied is dead space in the block and the record is applied by the next worker. If a record finds no block to be copied into, the batch ends before it: it stays in the ring, and
+ * its turn comes when room has been made (evict.h), a bounded step at a time.
  *
  * A lane that stayed silent is parked: its client rings its doorbell. Doorbells are registered edge-triggered and never read, because a client can make them blocking
  * or drain them; all parked rings are looked at again every 50 ms.
@@ -15,12 +16,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/evict.h"
 #include "shm/arena.h"
 #include "shm/clock.h"
 #include "shm/item.h"
 #include "shm/journal.h"
+#include "shm/namespace.h"
 #include "shm/racy.h"
 #include "shm/table.h"
 #include "shm/testpoint.h"
@@ -33,6 +37,10 @@
 #define SKIP_STEP 4096u             /* cells of a dead client */
 #define POLL_NS 50000u              /* a busy writer looks at the doorbells of parked lanes this often */
 #define SLEEP_MS 50                 /* the heartbeat is promised every 100 */
+#define CREDIT_BYTES (64u << 10)     /* granted at a time beyond what is asked for, at most */
+#define CREDIT_ITEMS 256u
+#define EVICT_STEPS 3u              /* behind a batch, at most */
+#define PAUSE_NS 20000u             /* longer than that between two looks at the rings: was it us, or the scheduler? */
 #define NO_LANE UINT32_MAX
 #define BELL_OF_CLERK UINT32_MAX
 
@@ -65,6 +73,7 @@ struct pending {
     uint32_t cells;
     uint32_t location;
     uint32_t bytes;
+    uint32_t emptied;          /* block in which the last item may have died, or LRD_NO_BLOCK */
     bool refused;
 };
 
@@ -75,23 +84,40 @@ struct large {
     struct pending p;
 };
 
+/* What has been granted to lanes for a namespace that refuses eviction, and was not used yet. */
+struct account {
+    uint32_t ns; /* LRD_NS_NOWHERE: none */
+    uint64_t bytes, items;
+};
+
 struct lrd_writer {
     struct lrd_store *s;
     struct lrd_journal_writer journal;
     struct lrd_arena arena;
     struct lrd_table table;
+    struct lrd_evict *evict;
+    struct account account[LRD_CREDITS];
+    uint64_t reset_due_ns[LRD_NAMESPACES]; /* of those that the clock resets; UINT64_MAX: never */
+    uint64_t next_reset_ns;
+    uint32_t client_namespaces;
     struct lane_ref *lanes;
+    const struct lrd_ring **rings; /* of all known lanes, in no order */
+    uint32_t n_rings;
     uint32_t *active;
     uint32_t n_active;
     uint32_t n_lanes;
     int epoll;
     int bell;       /* the clerk's: a command waits */
     int drained_fd;
+    int measure_fd; /* the clerk's: somebody asked for it */
     lrd_u32 commands; /* counts commands given */
     uint32_t commands_seen;
     lrd_u32 stop;
     uint64_t spin_ns, spin_max_ns;
     uint64_t now_ns, now_ms, polled_ns, parked_looked_ns;
+    uint64_t looked_ns; /* at the rings, the last time; 0: it slept since */
+    uint32_t turn;
+    long switches;      /* that it was made to leave its core, when we asked the last time */
     struct large large;
     struct pending batch[BATCH];
     unsigned char keys[BATCH][LRD_KEY_MAX]; /* of deletes, which have no item to hold a copy */
@@ -131,10 +157,16 @@ static void take_header(struct lrd_writer *w, const struct lane_ref *lane, struc
     p->position = position;
     p->cells = cells;
     p->bytes = lrd_item_bytes(p->record.key_len, p->record.value_len, w->s->r.granule_shift);
+    p->emptied = LRD_NO_BLOCK;
     p->refused = !is_acceptable(w, p);
-    if (!p->refused)
-        lrd_table_prefetch(&w->s->r, p->record.hash_hint); /* a hint: any value names some bucket */
+    if (p->refused)
+        return;
+    lrd_table_prefetch(&w->s->r, p->record.hash_hint); /* a hint: any value names some bucket */
+    lrd_evict_prefetch(w->evict, p->record.hash_hint);
 }
+
+/* Asks for something else than a change of an item: it is looked at alone. */
+static bool is_request(const struct pending *p) { return p->record.kind > LRD_RECORD_DELETE && p->record.kind <= LRD_RECORD_MEASURE; }
 
 static bool is_large(const struct pending *p) { return !p->refused && p->bytes > COPY_STEP_BYTES; }
 
@@ -147,33 +179,33 @@ static void note_record(struct lrd_writer *w, uint32_t lane, uint64_t position)
 
 /* ---- stage 2: payloads ---- */
 
-/* A block may be reused only when the sweep has caught up with its generation. Paced as it is the sweep is always ahead; this is for the day it is not. */
-static void finish_sweep(struct lrd_writer *w)
+/* There is no block for a record: it waits. Either room has to be made, or free blocks wait for the sweep. */
+static void note_stall(struct lrd_writer *w, uint32_t ns)
 {
-    struct lrd_journal *shared = w->s->journal;
-    uint64_t sweeps = lrd_load_relaxed(&shared->sweeps);
-    lrd_store_relaxed(&shared->sweep_owed, (uint64_t)w->s->r.n_pairs * 4); /* to the end of this one and through the next */
-    while (lrd_load_relaxed(&shared->sweeps) < sweeps + 2 && lrd_table_sweep(&w->table, SWEEP_STEP)) {
-    }
+    lrd_u64 *owed = &w->s->journal->sweep_owed;
+    uint64_t two_passes = (uint64_t)w->s->r.n_pairs * 4; /* to the end of this one and through the next */
+    counter_add(w, LRD_C_stalls, 1);
+    if (lrd_arena_room_for(&w->arena, ns) < LRD_SPARE_BLOCKS)
+        lrd_evict_stalled(w->evict, ns);
+    else if (lrd_load_relaxed(owed) == 0)
+        lrd_store_relaxed(owed, two_passes);
 }
 
-static unsigned char *reserve_item(struct lrd_writer *w, struct pending *p)
+/* False: it has to wait. */
+static bool reserve_item(struct lrd_writer *w, struct pending *p)
 {
     const struct lrd_record *r = &p->record;
-    p->location = lrd_arena_alloc(&w->arena, r->ns, p->bytes, r->expires_ms);
+    const struct lrd_item_head head = {lrd_item_word0(r->value_len, r->expires_ms), lrd_item_word1(r->flags, r->ns, r->key_len, LRD_ITEM_PLAIN)};
+    uint32_t chain = lrd_evict_chain(w->evict, r->ns, r->hash_hint, r->expires_ms, w->now_ms);
+    p->location = lrd_arena_alloc(&w->arena, r->ns, chain, head, LRD_FOR_CLIENT);
     if (p->location == 0) {
-        finish_sweep(w);
-        p->location = lrd_arena_alloc(&w->arena, r->ns, p->bytes, r->expires_ms);
-        if (p->location == 0)
-            abort(); /* our own mistake: after a sweep every free block may be opened */
+        note_stall(w, r->ns);
+        return false;
     }
-    unsigned char *at = w->s->arena + ((uint64_t)p->location << w->s->r.granule_shift);
-    struct lrd_item *item = (struct lrd_item *)(void *)at;
-    /* Relaxed: published by the slot. A reader of the block's former life may look; it will see the new block word. */
-    lrd_store_relaxed(&item->word0, lrd_item_word0(r->value_len, r->expires_ms));
-    lrd_store_relaxed(&item->word1, lrd_item_word1(r->flags, r->ns, r->key_len, LRD_ITEM_PLAIN));
-    p->key = at + sizeof *item;
-    return at + sizeof *item;
+    lrd_evict_appended(w->evict, r->ns, p->bytes, w->now_ms);
+    lrd_add_own(lrd_store_counter(w->s, r->ns, LRD_C_appended_bytes), p->bytes);
+    p->key = w->s->arena + ((uint64_t)p->location << w->s->r.granule_shift) + sizeof(struct lrd_item);
+    return true;
 }
 
 static void hash_copy(struct lrd_writer *w, struct pending *p)
@@ -183,16 +215,70 @@ static void hash_copy(struct lrd_writer *w, struct pending *p)
         lrd_table_prefetch(&w->s->r, p->hash);
 }
 
-static void copy_payload(struct lrd_writer *w, struct pending *p, unsigned char *key_space)
+/* False: there is no block for it yet. */
+static bool copy_payload(struct lrd_writer *w, struct pending *p, unsigned char *key_space)
 {
     const struct lrd_record *r = &p->record;
-    if (r->kind == LRD_RECORD_SET)
-        lrd_racy_fill(reserve_item(w, p), p->payload, (size_t)r->key_len + r->value_len);
-    else {
+    if (r->kind == LRD_RECORD_SET) {
+        if (!reserve_item(w, p))
+            return false;
+        lrd_racy_fill(w->s->arena + ((uint64_t)p->location << w->s->r.granule_shift) + sizeof(struct lrd_item), p->payload, (size_t)r->key_len + r->value_len);
+    } else {
         lrd_racy_copy(key_space, p->payload, r->key_len);
         p->key = key_space;
     }
     hash_copy(w, p);
+    return true;
+}
+
+/* ---- credit: what is granted, and used up by records ---- */
+
+static struct lrd_credit *credit_of(struct lrd_writer *w, uint32_t lane, uint32_t ns)
+{
+    uint32_t account = lrd_load32_relaxed(&w->s->namespaces[ns].credit);
+    return account < LRD_CREDITS ? &w->s->credits[lane].of[account] : NULL;
+}
+
+/* Bytes that a namespace that refuses eviction can always hold, whatever was overwritten in which order: cleaning copies into a block while it empties another and a third takes what clients
+ * write; at each block's end there may be too little left for the largest item; and an eighth is garbage, or cleaning would have to copy all for nothing. */
+static uint64_t capacity_of(const struct lrd_writer *w, uint32_t ns, uint64_t largest)
+{
+    uint64_t blocks = lrd_load_relaxed(&w->s->namespaces[ns].max_blocks), block = UINT64_C(1) << w->s->r.block_shift;
+    return blocks > 3 ? (blocks - 3) * (block - largest) / 8 * 7 : 0;
+}
+
+static uint64_t slots_of(const struct lrd_writer *w, uint32_t ns)
+{
+    uint64_t slots = (uint64_t)w->s->r.n_pairs * 2 * LRD_SLOTS;
+    return slots * 3 / 4 * lrd_load_relaxed(&w->s->namespaces[ns].max_blocks) / w->s->r.n_blocks;
+}
+
+static bool is_covered(struct lrd_writer *w, const struct lrd_credit *c, const struct pending *p)
+{
+    return lrd_load_relaxed(&c->granted_bytes) - lrd_load_relaxed(&c->used_bytes) >= p->bytes && lrd_load_relaxed(&c->granted_items) > lrd_load_relaxed(&c->used_items) &&
+           p->bytes <= lrd_load_relaxed(&w->s->namespaces[p->record.ns].largest);
+}
+
+/* The credit that a set took at the call is used up by it, whether it is applied or discarded. Without credit, which only a client that does not keep to the protocol
+ * can bring about, it is refused. */
+static void step_credit(struct lrd_writer *w, const struct lane_ref *lane, struct pending *p)
+{
+    const struct lrd_record *r = &p->record;
+    if (r->kind != LRD_RECORD_SET || r->ns >= LRD_NAMESPACES)
+        return;
+    struct lrd_credit *c = credit_of(w, (uint32_t)(lane - w->lanes), r->ns);
+    if (c == NULL)
+        return;
+    if (!is_covered(w, c, p)) {
+        lrd_journal_add(&w->journal, lrd_store_counter(w->s, r->ns, LRD_C_uncovered), 1);
+        p->refused = true;
+        return;
+    }
+    struct account *a = &w->account[lrd_load32_relaxed(&w->s->namespaces[r->ns].credit)];
+    a->bytes -= p->bytes;
+    a->items--;
+    lrd_journal_add(&w->journal, &c->used_bytes, p->bytes);
+    lrd_journal_add(&w->journal, &c->used_items, 1);
 }
 
 /* ---- stage 4: one record ---- */
@@ -202,8 +288,8 @@ static uint32_t step_record(struct lrd_writer *w, const struct pending *p)
     const struct lrd_record *r = &p->record;
     uint32_t emptied = LRD_NO_BLOCK;
     if (r->kind == LRD_RECORD_DELETE) {
-        if (!lrd_table_delete(&w->table, r->ns, p->key, r->key_len, p->hash, &emptied))
-            lrd_journal_add(&w->journal, &w->s->counters[LRD_C_delete_misses], 1);
+        if (!lrd_table_delete(&w->table, r->ns, p->key, r->key_len, p->hash, w->now_ms, &emptied))
+            lrd_journal_add(&w->journal, lrd_store_counter(w->s, r->ns, LRD_C_delete_misses), 1);
         return emptied;
     }
     const struct lrd_new_item item = {
@@ -211,41 +297,56 @@ static uint32_t step_record(struct lrd_writer *w, const struct pending *p)
     return lrd_table_put(&w->table, &item, w->now_ms);
 }
 
-/* Its whole effect, and that it was applied, is one intent: it happens once, whoever completes it. */
-static void apply(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+static void step_applied(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
 {
-    uint32_t emptied = LRD_NO_BLOCK;
-    lrd_journal_begin(&w->journal);
-    if (p->refused) {
-        lrd_journal_add(&w->journal, &w->s->counters[LRD_C_discarded], 1);
-        lrd_journal_add(&w->journal, &lane->words->discarded, 1);
-    } else
-        emptied = step_record(w, p);
     lrd_journal_add(&w->journal, &w->s->journal->applied_total, 1);
     /* Pairs with the acquires in lrd_ring_claim() and lrd_wait_applied(): the cells may be reused, the item is visible. */
     lrd_journal_step(&w->journal, &lane->words->applied, p->position + p->cells);
+}
+
+/* Who waits for a record that was not applied finds it in the record's commit word. Stored before the applied position, which publishes it. */
+static void tell_discarded(const struct lane_ref *lane, const struct pending *p)
+{
+    lrd_store_relaxed(&lane->ring.commit[lrd_ring_idx(&lane->ring, p->position)], lrd_commit_make(lrd_ring_lap(&lane->ring, p->position), p->cells, LRD_COMMIT_DISCARDED));
+}
+
+/* Its whole effect, and that it was applied, is one intent: it happens once, whoever completes it. */
+static void apply(struct lrd_writer *w, const struct lane_ref *lane, struct pending *p)
+{
+    lrd_journal_begin(&w->journal);
+    step_credit(w, lane, p);
+    if (p->refused) {
+        lrd_journal_add(&w->journal, &w->s->counters[LRD_C_discarded], 1);
+        lrd_journal_add(&w->journal, &lane->words->discarded, 1);
+        tell_discarded(lane, p);
+    } else
+        p->emptied = step_record(w, p);
+    step_applied(w, lane, p);
     lrd_journal_commit(&w->journal);
-    if (emptied != LRD_NO_BLOCK)
-        lrd_arena_free_if_empty(&w->arena, emptied);
 }
 
 /* ---- a batch ---- */
 
 static uint32_t lane_idx(const struct lrd_writer *w, const struct lane_ref *lane) { return (uint32_t)(lane - w->lanes); }
 
-/* Records from the head of the ring: at most BATCH, at most COPY_STEP_BYTES of payload, none of them large. If the first one is, it is left in the batch's first
- * place, *large says so, and the result is 0. */
-static unsigned collect(struct lrd_writer *w, struct lane_ref *lane, bool *large)
+enum alone { ALONE_NONE, ALONE_LARGE, ALONE_REQUEST };
+
+static enum alone is_alone(const struct pending *p) { return is_request(p) ? ALONE_REQUEST : is_large(p) ? ALONE_LARGE : ALONE_NONE; }
+
+/* Records from the head of the ring: at most BATCH, at most COPY_STEP_BYTES of payload, none of them large or a request. If the first one is, it is left in the batch's first
+ * place, *alone says so, and the result is 0. */
+static unsigned collect(struct lrd_writer *w, struct lane_ref *lane, enum alone *alone)
 {
     uint64_t position = lrd_load_relaxed(&lane->words->applied); /* relaxed: this thread stores it */
     uint32_t bytes = 0, cells;
     unsigned n = 0;
-    *large = false;
+    *alone = ALONE_NONE;
     while (n < BATCH && position < lane->end && (cells = lrd_ring_next(&lane->ring, position)) != 0) {
         struct pending *p = &w->batch[n];
         take_header(w, lane, p, position, cells);
-        *large = n == 0 && is_large(p);
-        if (is_large(p) || bytes + (p->refused ? 0 : p->bytes) > COPY_STEP_BYTES + LRD_KEY_MAX)
+        if (n == 0)
+            *alone = is_alone(p);
+        if (is_alone(p) != ALONE_NONE || bytes + (p->refused ? 0 : p->bytes) > COPY_STEP_BYTES + LRD_KEY_MAX)
             break;
         bytes += p->refused ? 0 : p->bytes;
         position += cells;
@@ -263,44 +364,59 @@ static void prefetch_ring(const struct lane_ref *lane, const struct pending *p, 
         __builtin_prefetch(lrd_ring_at(&lane->ring, p->position + ahead + i));
 }
 
-static void apply_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
+/* Copies what there is a block for; how many that were. */
+static unsigned copy_batch(struct lrd_writer *w, const struct lane_ref *lane, unsigned n)
 {
-    uint32_t idx = lane_idx(w, lane);
     uint64_t ahead = w->batch[n - 1].position + w->batch[n - 1].cells - w->batch[0].position;
-    lrd_arena_batch_begin(&w->arena);
     for (unsigned i = 0; i < n; i++) {
         if (n == BATCH)
             prefetch_ring(lane, &w->batch[i], ahead);
-        note_record(w, idx, w->batch[i].position);
-        if (!w->batch[i].refused)
-            copy_payload(w, &w->batch[i], w->keys[i]);
+        note_record(w, lane_idx(w, lane), w->batch[i].position);
+        if (!w->batch[i].refused && !copy_payload(w, &w->batch[i], w->keys[i]))
+            return i;
     }
+    return n;
+}
+
+/* True if some records were applied. */
+static bool apply_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
+{
+    n = copy_batch(w, lane, n);
     LRD_TESTPOINT("writer_copied");
     if (n > 1)
         for (unsigned i = 0; i < n; i++)
             if (!w->batch[i].refused)
                 lrd_table_prefetch_item(&w->s->r, w->batch[i].hash, lrd_table_home(&w->s->r, w->batch[i].hash), 1); /* its header and key */
     for (unsigned i = 0; i < n; i++) {
-        note_record(w, idx, w->batch[i].position);
+        note_record(w, lane_idx(w, lane), w->batch[i].position);
         apply(w, lane, &w->batch[i]);
         LRD_TESTPOINT("writer_applied");
     }
-    lrd_arena_batch_end(&w->arena);
+    /* Only now: before, an empty block may have held what was copied and had no slot. */
+    for (unsigned i = 0; i < n; i++)
+        if (w->batch[i].emptied != LRD_NO_BLOCK)
+            lrd_arena_free_if_empty(&w->arena, w->batch[i].emptied, w->now_ms);
     lrd_store_relaxed(&w->s->journal->at_lane, 0);
-    counter_add(w, LRD_C_batches, 1);
+    counter_add(w, LRD_C_batches, n > 0);
+    for (unsigned i = 0; i < EVICT_STEPS && lrd_evict_owes(w->evict); i++)
+        if (!lrd_evict_step(w->evict, w->now_ms))
+            break;
+    return n > 0;
 }
 
 /* ---- a large record, in steps ---- */
 
 /* collect() left its header in the first place of the batch. */
-static void large_begin(struct lrd_writer *w, struct lane_ref *lane)
+static bool large_begin(struct lrd_writer *w, struct lane_ref *lane)
 {
     struct large *l = &w->large;
     l->p = w->batch[0];
     l->copied = 0;
+    if (!reserve_item(w, &l->p))
+        return false;
     l->lane = lane_idx(w, lane);
-    reserve_item(w, &l->p);
-    w->arena.held = w->arena.open; /* not freed before its slot is stored; other records may fill it up meanwhile */
+    w->arena.held[LRD_HOLD_RECORD] = l->p.location >> w->s->r.location_shift; /* not freed before its slot is stored; other records may fill it up meanwhile */
+    return true;
 }
 
 static void large_end(struct lrd_writer *w, const struct lane_ref *lane)
@@ -309,7 +425,9 @@ static void large_end(struct lrd_writer *w, const struct lane_ref *lane)
     hash_copy(w, &l->p);
     l->p.refused = !is_acceptable(w, &l->p); /* its namespace may have been reset between two steps */
     apply(w, lane, &l->p);
-    w->arena.held = LRD_NO_BLOCK;
+    w->arena.held[LRD_HOLD_RECORD] = LRD_NO_BLOCK;
+    if (l->p.emptied != LRD_NO_BLOCK)
+        lrd_arena_free_if_empty(&w->arena, l->p.emptied, w->now_ms);
     l->lane = NO_LANE;
 }
 
@@ -329,6 +447,167 @@ static void large_step(struct lrd_writer *w, struct lane_ref *lane)
     lrd_store_relaxed(&w->s->journal->at_lane, 0);
 }
 
+/* ---- resets ---- */
+
+/* Epoch and state of a namespace as the one word they are: intents store whole words. */
+static lrd_u64 *epoch_and_state(struct lrd_writer *w, uint32_t ns)
+{
+    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && offsetof(struct lrd_namespace, epoch) == 0 && offsetof(struct lrd_namespace, state) == 4, "state:32 | epoch:32");
+    return (lrd_u64 *)(void *)&w->s->namespaces[ns].epoch;
+}
+
+static void step_reset(struct lrd_writer *w, uint32_t ns)
+{
+    struct lrd_namespace *n = &w->s->namespaces[ns];
+    /* From this store on readers miss all that was there, and records of before are discarded. Pairs with the acquires in lrd_table_get_at() and write_to(). */
+    lrd_journal_step(&w->journal, epoch_and_state(w, ns), (uint64_t)LRD_NS_LIVE << 32 | (lrd_load32_relaxed(&n->epoch) + 1));
+    lrd_journal_add(&w->journal, &n->resets, 1);
+    lrd_journal_step(&w->journal, &n->reset_ms, w->now_ms);
+}
+
+/* After the intent: the blocks go in bounded steps, and after a crash the next worker sees that they are of an older epoch. */
+static void reset_done(struct lrd_writer *w, uint32_t ns, uint64_t began_ns)
+{
+    lrd_u64 *longest = &w->s->namespaces[ns].reset_ns;
+    lrd_evict_reset(w->evict, ns);
+    uint64_t took_ns = lrd_clock_ns() - began_ns;
+    if (took_ns > lrd_load_relaxed(longest))
+        lrd_store_relaxed(longest, took_ns);
+}
+
+static uint64_t period_ns(const struct lrd_writer *w, uint32_t ns) { return lrd_load_relaxed(&w->s->namespaces[ns].reset_every_ms) * UINT64_C(1000000); }
+
+/* When the clock resets next: at whole periods since the segment was made, so that a restart does not shift it. */
+static void plan_resets(struct lrd_writer *w)
+{
+    uint64_t created_ns = w->s->r.geometry.created_ns;
+    w->next_reset_ns = UINT64_MAX;
+    for (uint32_t ns = 0; ns < LRD_NAMESPACES; ns++) {
+        bool timed = lrd_load32_relaxed(&w->s->namespaces[ns].state) == LRD_NS_LIVE && period_ns(w, ns) > 0;
+        w->reset_due_ns[ns] = timed ? created_ns + ((w->now_ns - created_ns) / period_ns(w, ns) + 1) * period_ns(w, ns) : UINT64_MAX;
+        if (w->reset_due_ns[ns] < w->next_reset_ns)
+            w->next_reset_ns = w->reset_due_ns[ns];
+    }
+}
+
+static void reset_by_clock(struct lrd_writer *w)
+{
+    for (uint32_t ns = 0; ns < LRD_NAMESPACES; ns++) {
+        if (w->reset_due_ns[ns] > w->now_ns)
+            continue;
+        uint64_t began_ns = lrd_clock_ns();
+        lrd_journal_begin(&w->journal);
+        step_reset(w, ns);
+        lrd_journal_commit(&w->journal);
+        reset_done(w, ns, began_ns);
+    }
+    plan_resets(w);
+}
+
+/* ---- requests ---- */
+
+static bool has_right(const struct lane_ref *lane, uint64_t right) { return (lrd_load_relaxed(&lane->words->rights) & right) != 0; }
+
+/* Copies a request's payload, which must have exactly that size. */
+static bool take_payload(const struct pending *p, void *to, size_t bytes)
+{
+    if (p->record.key_len != 0 || p->record.value_len != bytes || (uint64_t)p->cells * LRD_CELL < sizeof p->record + bytes)
+        return false;
+    lrd_racy_copy(to, p->payload, bytes);
+    return true;
+}
+
+static enum lrd_answer create_namespace(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+{
+    struct lrd_ns_spec spec;
+    uint32_t ns;
+    char why[200];
+    if (!take_payload(p, &spec, sizeof spec))
+        return LRD_ANSWER_MALFORMED;
+    enum lrd_answer answer = has_right(lane, LRD_RIGHT_ADMIN) ? lrd_ns_add(w->s, &spec, &ns, why, sizeof why)
+                                                              : lrd_ns_add_for_client(w->s, &spec, w->client_namespaces, &ns, why, sizeof why);
+    if (answer == LRD_ANSWER_OK && lrd_load32_relaxed(&w->s->namespaces[ns].credit) < LRD_CREDITS)
+        w->account[lrd_load32_relaxed(&w->s->namespaces[ns].credit)].ns = ns;
+    plan_resets(w);
+    return answer;
+}
+
+static enum lrd_answer reset_namespace(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+{
+    uint32_t ns = p->record.ns;
+    if (ns >= LRD_NAMESPACES || lrd_load32_relaxed(&w->s->namespaces[ns].state) != LRD_NS_LIVE)
+        return LRD_ANSWER_NO_NS;
+    if (!has_right(lane, LRD_RIGHT_ADMIN | LRD_RIGHT_CREATE))
+        return LRD_ANSWER_DENIED;
+    step_reset(w, ns);
+    return LRD_ANSWER_OK;
+}
+
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+/* What is asked for, and a little more, so that the next writes need not ask. Less of it the less there is: what a lane has and does not use others cannot have. */
+static enum lrd_answer grant_credit(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+{
+    struct lrd_credit_ask ask;
+    uint32_t ns = p->record.ns;
+    if (!take_payload(p, &ask, sizeof ask) || ask.largest > w->s->r.geometry.item_max)
+        return LRD_ANSWER_MALFORMED;
+    struct lrd_credit *c = ns < LRD_NAMESPACES ? credit_of(w, lane_idx(w, lane), ns) : NULL;
+    if (c == NULL)
+        return LRD_ANSWER_NO_NS;
+    struct account *a = &w->account[lrd_load32_relaxed(&w->s->namespaces[ns].credit)];
+    const struct lrd_tally *t = &w->arena.ns[ns];
+    uint64_t largest = lrd_load_relaxed(&w->s->namespaces[ns].largest);
+    if (ask.largest > largest)
+        largest = ask.largest;
+    uint64_t capacity = capacity_of(w, ns, largest), slots = slots_of(w, ns), taken = t->live_bytes + a->bytes, taken_items = t->live_items + a->items;
+    if (ask.bytes > capacity || taken > capacity - ask.bytes || ask.items > slots || taken_items > slots - ask.items)
+        return LRD_ANSWER_FULL;
+    uint64_t bytes = ask.bytes + least((capacity - taken - ask.bytes) / (8 * w->n_lanes), CREDIT_BYTES);
+    uint64_t items = ask.items + least((slots - taken_items - ask.items) / (8 * w->n_lanes), CREDIT_ITEMS);
+    a->bytes += bytes;
+    a->items += items;
+    lrd_journal_add(&w->journal, &c->granted_bytes, bytes);
+    lrd_journal_add(&w->journal, &c->granted_items, items);
+    lrd_journal_step(&w->journal, &w->s->namespaces[ns].largest, largest);
+    return LRD_ANSWER_OK;
+}
+
+static enum lrd_answer do_request(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+{
+    switch (p->record.kind) {
+    case LRD_RECORD_NS_CREATE:
+        return create_namespace(w, lane, p);
+    case LRD_RECORD_NS_RESET:
+        return reset_namespace(w, lane, p);
+    case LRD_RECORD_CREDIT:
+        return grant_credit(w, lane, p);
+    default:
+        lrd_doorbell_write(w->measure_fd);
+        return LRD_ANSWER_OK;
+    }
+}
+
+/* The answer lies in the lane before the position that says so. If we die between the two, the next worker executes the request again: whatever it changes is in the same intent as the position,
+ * but for the making of a namespace, which is then found made. */
+static void apply_request(struct lrd_writer *w, struct lane_ref *lane)
+{
+    struct pending *p = &w->batch[0];
+    struct lrd_lane *shared = lane->ring.lane;
+    uint64_t began_ns = lrd_clock_ns();
+    note_record(w, lane_idx(w, lane), p->position);
+    lrd_journal_begin(&w->journal);
+    enum lrd_answer answer = do_request(w, lane, p);
+    lrd_store_relaxed(&shared->answer, answer);
+    lrd_store_relaxed(&shared->answer_position, p->position);
+    step_applied(w, lane, p);
+    LRD_TESTPOINT("writer_request");
+    lrd_journal_commit(&w->journal);
+    if (p->record.kind == LRD_RECORD_NS_RESET && answer == LRD_ANSWER_OK)
+        reset_done(w, p->record.ns, began_ns);
+    lrd_store_relaxed(&w->s->journal->at_lane, 0);
+}
+
 /* True if there was something to do. */
 static bool look_at(struct lrd_writer *w, struct lane_ref *lane)
 {
@@ -338,14 +617,17 @@ static bool look_at(struct lrd_writer *w, struct lane_ref *lane)
             lrd_wake_waiters(lane->words, lane->ring.lane);
         return true;
     }
-    bool large;
-    unsigned n = collect(w, lane, &large);
-    if (n > 0) {
-        apply_batch(w, lane, n);
-        lrd_wake_waiters(lane->words, lane->ring.lane);
-    } else if (large && w->large.lane == NO_LANE)
+    enum alone alone;
+    unsigned n = collect(w, lane, &alone);
+    bool applied = n > 0 && apply_batch(w, lane, n);
+    if (alone == ALONE_REQUEST) {
+        apply_request(w, lane);
+        applied = true;
+    } else if (alone == ALONE_LARGE && w->large.lane == NO_LANE)
         large_begin(w, lane); /* else it waits for its turn: bounded, the other one is copied by us alone */
-    return n > 0 || large;
+    if (applied)
+        lrd_wake_waiters(lane->words, lane->ring.lane);
+    return n > 0 || alone != ALONE_NONE;
 }
 
 /* ---- lanes that end ---- */
@@ -377,8 +659,22 @@ static void skip_holes(struct lrd_writer *w, struct lane_ref *lane)
     counter_add(w, LRD_C_skipped_cells, head - from);
 }
 
+/* What its client did not use is everybody's again. */
+static void return_credit(struct lrd_writer *w, uint32_t lane)
+{
+    for (uint32_t i = 0; i < LRD_CREDITS; i++) {
+        const struct lrd_credit *c = &w->s->credits[lane].of[i];
+        w->account[i].bytes -= lrd_load_relaxed(&c->granted_bytes) - lrd_load_relaxed(&c->used_bytes);
+        w->account[i].items -= lrd_load_relaxed(&c->granted_items) - lrd_load_relaxed(&c->used_items);
+    }
+}
+
 static void forget(struct lrd_writer *w, struct lane_ref *lane)
 {
+    return_credit(w, lane_idx(w, lane)); /* a worker that dies here: the next one counts the lanes that are left */
+    for (uint32_t i = 0; i < w->n_rings; i++)
+        if (w->rings[i] == &lane->ring)
+            w->rings[i] = w->rings[--w->n_rings];
     epoll_ctl(w->epoll, EPOLL_CTL_DEL, lane->doorbell, NULL);
     lane->known = lane->dying = false;
     lrd_store32_release(&lane->words->state, LRD_LANE_FREE);
@@ -409,6 +705,7 @@ static void take_add(struct lrd_writer *w, struct lane_ref *lane)
     lane->known = true;
     lane->dying = false;
     lane->end = UINT64_MAX;
+    w->rings[w->n_rings++] = &lane->ring;
     struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.u32 = idx};
     epoll_ctl(w->epoll, EPOLL_CTL_ADD, lane->doorbell, &e); /* if it fails the timeout's look finds the records */
     activate(w, lane);
@@ -453,6 +750,31 @@ static void look_at_clock(struct lrd_writer *w)
         return;
     w->now_ms = now_ms;
     lrd_store_release(&w->s->header->heartbeat_ms, now_ms);
+    lrd_evict_tick(w->evict, now_ms);
+}
+
+static long switches(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_THREAD, &u) == 0 ? u.ru_nivcsw : 0;
+}
+
+/* Files the time since the last look at the rings. A long one during which another thread was given our core is the scheduler's. */
+static void note_interval(struct lrd_writer *w)
+{
+    uint64_t interval_ns = w->now_ns - w->looked_ns;
+    bool first = w->looked_ns == 0;
+    struct lrd_histogram *to = &w->s->pauses->own;
+    w->looked_ns = w->now_ns;
+    if (first)
+        return;
+    if (interval_ns > PAUSE_NS) {
+        long n = switches();
+        if (n != w->switches)
+            to = &w->s->pauses->scheduler;
+        w->switches = n;
+    }
+    lrd_histogram_record(to, interval_ns);
 }
 
 /* Doorbells that rang; the lanes are active from now on. A ring that comes while its lane is active is for nothing. */
@@ -524,11 +846,23 @@ static bool look_at_lanes(struct lrd_writer *w)
     return worked;
 }
 
-static bool maintain(struct lrd_writer *w)
+/* While records come, sweep and harvest take turns, so that each look at the rings waits for one of them only. */
+static bool maintain(struct lrd_writer *w, bool busy)
 {
-    if (lrd_arena_reclaim(&w->arena))
-        return true;
-    return lrd_table_sweep(&w->table, SWEEP_STEP);
+    bool worked = lrd_evict_step(w->evict, w->now_ms);
+    w->turn++;
+    if (!busy || w->turn % 2 == 0)
+        worked |= lrd_table_sweep(&w->table, SWEEP_STEP);
+    if (!busy || w->turn % 2 != 0)
+        worked |= lrd_evict_harvest(w->evict, w->rings, w->n_rings, w->now_ns);
+    return worked;
+}
+
+/* Milliseconds that it may sleep. */
+static int sleep_ms(const struct lrd_writer *w)
+{
+    uint64_t left_ns = w->next_reset_ns > w->now_ns ? w->next_reset_ns - w->now_ns : 0;
+    return left_ns < SLEEP_MS * UINT64_C(1000000) ? (int)((left_ns + 999999) / 1000000) : SLEEP_MS;
 }
 
 static void sleep_until_rung(struct lrd_writer *w)
@@ -536,18 +870,24 @@ static void sleep_until_rung(struct lrd_writer *w)
     adapt_spin(w, false);
     counter_add(w, LRD_C_parks, 1);
     /* The clerk's bell rings after its command is there, and stays until this returns: nothing is missed. */
-    poll_bells(w, SLEEP_MS);
+    poll_bells(w, sleep_ms(w));
     look_at_clock(w);
+    w->looked_ns = 0;
 }
 
 void lrd_writer_run(struct lrd_writer *w)
 {
     look_at_clock(w);
+    plan_resets(w);
+    w->switches = switches();
     while (lrd_load32_relaxed(&w->stop) == 0) {
         bool worked = take_commands(w);
         look_at_clock(w);
+        note_interval(w);
+        if (w->now_ns >= w->next_reset_ns)
+            reset_by_clock(w);
         worked |= look_at_lanes(w);
-        worked |= maintain(w);
+        worked |= maintain(w, worked);
         look_at_parked(w);
         if (w->n_active == 0 && !worked)
             sleep_until_rung(w);
@@ -571,9 +911,32 @@ static int open_descriptors(struct lrd_writer *w)
     w->epoll = epoll_create1(EPOLL_CLOEXEC);
     w->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     w->drained_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (w->epoll < 0 || w->bell < 0 || w->drained_fd < 0)
+    w->measure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->epoll < 0 || w->bell < 0 || w->drained_fd < 0 || w->measure_fd < 0)
         return -errno;
     return watch(w->epoll, w->bell, BELL_OF_CLERK);
+}
+
+/* Credit that lanes hold, from what the last worker left. */
+static void count_credit(struct lrd_writer *w)
+{
+    for (uint32_t i = 0; i < LRD_CREDITS; i++)
+        w->account[i].ns = LRD_NS_NOWHERE;
+    for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
+        uint32_t account = lrd_load32_relaxed(&w->s->namespaces[ns].credit);
+        if (lrd_load32_relaxed(&w->s->namespaces[ns].state) == LRD_NS_LIVE && account < LRD_CREDITS)
+            w->account[account].ns = ns;
+    }
+    for (uint32_t lane = 0; lane < w->n_lanes; lane++) {
+        uint32_t state = lrd_load32_relaxed(&w->s->lanes[lane].state);
+        if (state != LRD_LANE_LIVE && state != LRD_LANE_DYING)
+            continue;
+        for (uint32_t i = 0; i < LRD_CREDITS; i++) {
+            const struct lrd_credit *c = &w->s->credits[lane].of[i];
+            w->account[i].bytes += lrd_load_relaxed(&c->granted_bytes) - lrd_load_relaxed(&c->used_bytes);
+            w->account[i].items += lrd_load_relaxed(&c->granted_items) - lrd_load_relaxed(&c->used_items);
+        }
+    }
 }
 
 int lrd_writer_create(struct lrd_writer **out, struct lrd_store *store, const struct lrd_writer_options *options)
@@ -586,18 +949,25 @@ int lrd_writer_create(struct lrd_writer **out, struct lrd_store *store, const st
     w->n_lanes = store->r.geometry.n_lanes;
     w->spin_ns = w->spin_max_ns = (uint64_t)options->spin_us * 1000u;
     w->large.lane = NO_LANE;
-    w->epoll = w->bell = w->drained_fd = -1;
+    w->client_namespaces = options->client_namespaces;
+    w->epoll = w->bell = w->drained_fd = w->measure_fd = -1;
     w->lanes = calloc(w->n_lanes, sizeof *w->lanes);
     w->active = calloc(w->n_lanes, sizeof *w->active);
+    w->rings = calloc(w->n_lanes, sizeof *w->rings);
     lrd_journal_init(&w->journal, store);
     w->table = (struct lrd_table){.s = store, .a = &w->arena, .j = &w->journal};
-    int err = w->lanes == NULL || w->active == NULL ? -ENOMEM : lrd_arena_init(&w->arena, store, &w->journal);
+    int err = w->lanes == NULL || w->active == NULL || w->rings == NULL ? -ENOMEM : lrd_arena_init(&w->arena, store, &w->journal);
+    if (err == 0)
+        err = lrd_evict_create(&w->evict, store, &w->arena, &w->table, &w->journal);
     if (err == 0)
         err = open_descriptors(w);
     if (err < 0) {
         lrd_writer_destroy(w);
         return err;
     }
+    count_credit(w);
+    lrd_store_relaxed(&store->header->private_bytes, sizeof *w + w->n_lanes * (sizeof *w->lanes + sizeof *w->active + sizeof *w->rings) + lrd_arena_private_bytes(&w->arena) +
+                                                         lrd_evict_private_bytes(w->evict));
     *out = w;
     return 0;
 }
@@ -615,9 +985,12 @@ void lrd_writer_destroy(struct lrd_writer *w)
     close_if(w->epoll);
     close_if(w->bell);
     close_if(w->drained_fd);
+    close_if(w->measure_fd);
+    lrd_evict_destroy(w->evict);
     lrd_arena_fini(&w->arena);
     free(w->lanes);
     free(w->active);
+    free(w->rings);
     free(w);
 }
 
@@ -651,6 +1024,8 @@ void lrd_writer_drain(struct lrd_writer *w, uint32_t lane)
         lrd_pause();
     give(w, lane, COMMAND_DRAIN);
 }
+
+int lrd_writer_measure_fd(const struct lrd_writer *w) { return w->measure_fd; }
 
 int lrd_writer_drained_fd(const struct lrd_writer *w) { return w->drained_fd; }
 

@@ -14,7 +14,8 @@
 struct lrd_writer;
 
 struct lrd_writer_options {
-    uint32_t spin_us; /* how long it looks at idle rings before it sleeps */
+    uint32_t spin_us;           /* how long it looks at idle rings before it sleeps */
+    uint32_t client_namespaces; /* that clients without LRD_RIGHT_ADMIN may have made, in all */
 };
 
 /* 0; -ENOMEM; -errno. Rebuilds its private notes from the descriptors. An intent that a dead worker left must have been completed before. */
@@ -38,5 +39,9 @@ void lrd_writer_drain(struct lrd_writer *w, uint32_t lane);
 /* An eventfd that becomes readable when a lane was drained; lrd_writer_drained() takes one such lane, or returns false. */
 int lrd_writer_drained_fd(const struct lrd_writer *w);
 bool lrd_writer_drained(struct lrd_writer *w, uint32_t *lane);
+
+/* An eventfd that becomes readable when a client asked for the memory to be measured (LRD_RECORD_MEASURE was applied). Nobody in the writer waits for the answer: the
+ * client looks at lrd_header.measured. */
+int lrd_writer_measure_fd(const struct lrd_writer *w);
 
 #endif

@@ -200,15 +200,18 @@ static int map_segment(struct lrd_attachment *at, const struct answer *a, bool p
     const struct lrd_geometry *g = &at->r.geometry;
     if (g->segment_id != a->w.segment_id || a->w.lane >= g->n_lanes || a->w.n_cells != g->n_cells)
         return LARDER_PROTOCOL;
+    if (a->w.mark_bytes != 0 && a->w.mark_bytes != g->mark_bytes)
+        return LARDER_PROTOCOL; /* every bucket has a byte, or none has */
     at->words = &at->r.lanes[a->w.lane];
+    at->credit = &at->r.credits[a->w.lane];
     return 0;
 }
 
-static size_t lane_span(const struct lrd_ring *ring) { return (size_t)lrd_lane_bytes(ring->n_cells) + (size_t)ring->n_cells * LRD_CELL; }
+static size_t lane_span(const struct lrd_ring *ring) { return (size_t)lrd_lane_bytes(ring->n_cells, ring->mark_bytes) + (size_t)ring->n_cells * LRD_CELL; }
 
 static int map_lane(struct lrd_attachment *at, const struct answer *a)
 {
-    int r = lrd_lane_map(a->fd[1], a->w.n_cells, &at->ring);
+    int r = lrd_lane_map(a->fd[1], a->w.n_cells, a->w.mark_bytes, &at->ring);
     if (r == -EINVAL)
         return LARDER_NOT_SEALED;
     if (r == 0)
@@ -303,6 +306,8 @@ static int attachment_create(const struct larder *h, int sock, const struct answ
     at->doorbell_id = fd_id(at->doorbell);
     at->zero_ns = clock_zero(a, at->r.geometry.created_ns);
     at->max_silence_ms = h->options.max_silence_ms;
+    at->marks = lrd_marks_make(at->ring.marks, at->r.buckets, &at->full_mark);
+    at->look_mask = (at->ring.marks != NULL ? LRD_LOOK_EACH : LRD_SAMPLE_EACH) - 1;
     at->lane_incarnation = a->w.incarnation;
     *out = at;
     return 0;
@@ -359,6 +364,7 @@ static void publish(struct larder *h, struct lrd_attachment *at)
 {
     struct lrd_attachment *old = atomic_load_explicit(&h->here->at, memory_order_relaxed); /* changes under the mutex only */
     at->incarnation = ++h->n_attached;
+    lrd_ns_look_up(h, at);
     if (old != NULL) {
         if (lrd_load_acquire(&old->words->applied) < lrd_load_relaxed(&old->ring.lane->tail))
             lrd_store_relaxed(&h->here->lost, 1);
@@ -504,6 +510,7 @@ static void destroy(struct larder *h)
         munmap(h->here, sizeof *h->here);
     for (unsigned i = 0; i < h->n_paths; i++)
         free(h->path[i]);
+    lrd_ns_free_all(h);
     free(h);
 }
 
@@ -547,7 +554,9 @@ int larder_open(struct larder **out, const struct larder_options *options)
         destroy(h);
         return r;
     }
-    h->default_ns = (struct larder_ns){.handle = h, .here = h->here, .ns = 0};
+    h->default_ns = (struct larder_ns){.handle = h, .here = h->here, .name = "default"};
+    h->ns[0] = &h->default_ns;
+    lrd_store32_relaxed(&h->n_ns, 1);
     publish(h, at);
     *out = h;
     return 0;

@@ -10,7 +10,8 @@
  *
  *   who                                         may run beside
  *   get, set, wait, stats (any thread)          everything but close
- *   lrd_attach_first, lrd_renew                 everything but close; they take the mutex, nobody else does
+ *   lrd_attach_first, lrd_renew, names          everything but close; they take the mutex
+ *   requests                                    everything but close; they take the other one (request.c), and that one first
  *   larder_close                                nothing
  */
 #ifndef LRD_CLIENT_H
@@ -25,6 +26,7 @@
 #include "libclient/larder.h"
 #include "shm/clock.h"
 #include "shm/layout.h"
+#include "shm/marks.h"
 #include "shm/ring.h"
 #include "shm/segment.h"
 
@@ -45,11 +47,18 @@ struct lrd_attachment {
     struct lrd_ring ring;
     struct lrd_ryw ryw;
     uint64_t zero_ns;         /* our CLOCK_MONOTONIC at segment time 0 */
+    struct lrd_marks marks;   /* where hits leave their marks: the lane's map, or full_mark */
+    uint64_t look_mask;       /* hits of a thread between two that do something more, less 1: see now_and_then() */
     uint32_t max_silence_ms;  /* 0: not asked for */
     uint32_t incarnation;     /* in tickets: 1 for the first attachment of the handle */
     uint32_t lane_incarnation; /* of the lane when we got it: see lrd_lane_is_ours() */
     int sock;                 /* its end is the daemon's */
     int doorbell;
+
+    /* By the handle's number of a name, the index of that namespace in the segment; LRD_NS_NOWHERE: there is none, or no such number. Goes from nowhere to somewhere and
+     * stays (release; names.c). The first is always the default namespace's. */
+    lrd_u32 ns_index[LRD_NAMESPACES];
+    const struct lrd_lane_credit *credit; /* the worker's, of our lane */
 
     /* gets store here after writes of ours; gets load it */
     _Alignas(LRD_LINE) lrd_u64 settled; /* everything below was applied when somebody looked */
@@ -59,6 +68,8 @@ struct lrd_attachment {
     lrd_u32 rung;                    /* see lrd_doorbell_ring() */
 
     /* slow paths */
+    unsigned char full_mark;  /* 0xff: where the marks of a lane without a map fall */
+    lrd_u64 asked;            /* end of the last request for credit; under the request mutex */
     lrd_u64 down;             /* 1: its daemon is gone for good */
     lrd_u64 replaced;         /* 1: segment and lane are zeros, or will be in a moment */
     struct lrd_fd_id {        /* what the descriptors were: a process may close all it has without telling us */
@@ -75,6 +86,7 @@ struct lrd_private {
     _Atomic(struct lrd_attachment *) at;
     bool born;                /* this process has taken the handle over (under the mutex) */
     pthread_mutex_t mutex;    /* all zeros is an unlocked one; nobody's in a child, whoever held it in the parent */
+    pthread_mutex_t request;  /* held by the thread whose request is under way */
     lrd_u64 look_ns;          /* not before this time does anybody look again whether the daemon is gone */
     lrd_u64 lost;             /* 1: writes went with a daemon, and larder_flush() has not said so yet */
 };
@@ -82,7 +94,8 @@ struct lrd_private {
 struct larder_ns {
     struct larder *handle;
     struct lrd_private *here;
-    uint32_t ns;
+    uint32_t number; /* of its name in this handle */
+    char name[LRD_NAMESPACE_NAME];
 };
 
 #define LRD_PATHS 2
@@ -95,7 +108,12 @@ struct larder {
     unsigned n_paths;
     uint32_t n_attached;           /* attachments there have been, of parents too */
     struct larder_ns default_ns;
+    struct larder_ns *ns[LRD_NS_NOWHERE]; /* by number, n_ns of them; under the mutex. The first is default_ns. */
+    lrd_u32 n_ns;                  /* stored last, so that a process forked at any instant finds a whole list */
 };
+
+/* Not a result: another attachment is in use, begin again with that. */
+#define LRD_ELSEWHERE (-4096)
 
 /* ---- attach.c ---- */
 
@@ -119,6 +137,9 @@ static inline uint64_t lrd_silence_ms(const struct lrd_attachment *at, uint64_t 
     return now_ms > beat_ms ? now_ms - beat_ms : 0;
 }
 
+/* A thread that only hits would never learn that its daemon is gone: it looks with one hit in so many. A power of two, as LRD_SAMPLE_EACH, and more. */
+#define LRD_LOOK_EACH 1024u
+
 /* After so long a silence it is worth asking whether the daemon is gone: five times the longest silence of one that lives. */
 #define LRD_SUSPICIOUS_MS 500u
 
@@ -134,11 +155,96 @@ static inline bool lrd_is_down(const struct lrd_attachment *at) { return lrd_loa
 
 static inline bool lrd_key_ok(const void *key, size_t key_size) { return key != NULL && key_size - 1 < LARDER_KEY_MAX; }
 
+/* ---- names.c ---- */
+
+/* Looks up all the handle's names in an attachment that is about to be published; under the mutex, or before anybody has the handle. */
+void lrd_ns_look_up(const struct larder *handle, struct lrd_attachment *at);
+
+/* Looks a name up again that seems to be nowhere. 0 and *index; LARDER_NO_NAMESPACE; LRD_ELSEWHERE. */
+int lrd_ns_seek(struct larder_ns *ns, struct lrd_attachment *at, uint32_t *index);
+
+void lrd_ns_free_all(struct larder *handle);
+
+/* Where the namespace is in that segment. Acquire: pairs with the release in names.c, so that who takes another thread's word for it sees what that one saw. */
+static inline uint32_t lrd_ns_index(const struct lrd_attachment *at, const struct larder_ns *ns) { return lrd_load32_acquire(&at->ns_index[ns->number]); }
+
+/* The same for who writes there: LRD_NS_NOWHERE is looked up again. */
+static inline int lrd_ns_live(struct larder_ns *ns, struct lrd_attachment *at, uint32_t *index)
+{
+    *index = lrd_ns_index(at, ns);
+    return lrd_likely(lrd_load32_acquire(&at->r.namespaces[*index].state) == LRD_NS_LIVE) ? 0 : lrd_ns_seek(ns, at, index);
+}
+
+/* ---- set.c ---- */
+
+/* Until when a write that begins to wait now waits for room: CLOCK_MONOTONIC. */
+uint64_t lrd_busy_end(const struct larder *handle);
+
+/* Waits for room for n cells until end_ns, and claims them. 0; LARDER_BUSY, LARDER_DOWN, LRD_ELSEWHERE. */
+int lrd_claim_slowly(struct larder *handle, struct lrd_attachment *at, uint32_t n, uint64_t end_ns, uint64_t *position);
+
+/* The lane is not ours any more, or the daemon has been silent: 0 if writes may go there all the same; LARDER_DOWN, LRD_ELSEWHERE. */
+int lrd_write_anyway(struct larder *handle, struct lrd_attachment *at);
+
+/* Before every record. 0; LARDER_DOWN, LRD_ELSEWHERE. */
+static inline int lrd_may_write(struct larder *handle, struct lrd_attachment *at, uint64_t now_ms)
+{
+    return lrd_likely(lrd_lane_is_ours(at) && lrd_silence_ms(at, now_ms) <= LRD_SUSPICIOUS_MS) ? 0 : lrd_write_anyway(handle, at);
+}
+
+/* Waits until the position is applied. 0; LARDER_TIMEOUT; LARDER_LOST. */
+int lrd_wait_for(struct larder *handle, struct lrd_attachment *at, uint64_t position, uint32_t timeout_ms);
+
+/* Whether the writer left word that it did not apply the record at a position that is applied. The word is gone when another record begins there, a ring later. Relaxed: stored
+ * before the applied position, which was loaded with acquire. Zeros if the lane was replaced since: no lap is 0. */
+static inline bool lrd_is_discarded(const struct lrd_attachment *at, uint64_t position)
+{
+    uint64_t w = lrd_load_relaxed(&at->ring.commit[lrd_ring_idx(&at->ring, position)]);
+    return w == lrd_commit_make(lrd_ring_lap(&at->ring, position), lrd_commit_cells(w), LRD_COMMIT_DISCARDED);
+}
+
+/* Milliseconds until then, rounded up; 0: it is behind us. */
+static inline uint32_t lrd_left_ms(uint64_t end_ns)
+{
+    uint64_t now = lrd_clock_ns();
+    return now < end_ns ? (uint32_t)((end_ns - now + 999999u) / 1000000u) : 0;
+}
+
+/* ---- request.c ---- */
+
+struct lrd_request {
+    uint32_t kind; /* enum lrd_record_kind */
+    uint32_t ns;
+    const void *value;
+    uint32_t value_len;
+};
+
+/* Takes the right to ask: one thread at a time. False: not until end_ns. */
+bool lrd_request_begin(struct lrd_private *here, uint64_t end_ns);
+void lrd_request_end(struct lrd_private *here);
+
+/* Sends a request and waits for the answer until end_ns, with the right to ask. What the answer says, as a result of the library (-EPROTO: no answer that we know); LARDER_BUSY,
+ * LARDER_DOWN, LRD_ELSEWHERE: it was not sent; LARDER_TIMEOUT, LARDER_LOST: it was; LARDER_DISCARDED: a reset came between, it may be sent again. *position is where it stands, if
+ * it was sent. */
+int lrd_request_send(struct larder *handle, struct lrd_attachment *at, const struct lrd_request *request, uint64_t end_ns, uint64_t *position);
+
+/* All of it: for up to a second. */
+int lrd_request(struct larder *handle, struct lrd_attachment *at, const struct lrd_request *request);
+
+/* ---- credit.c ---- */
+
+/* Takes credit for an item of `bytes` in a namespace that refuses, asking for it if need be, until *end_ns (0: set from the handle's options when it must wait). 0 and *account,
+ * for lrd_credit_give_back(); LARDER_FULL, LARDER_BUSY, LARDER_DOWN, LRD_ELSEWHERE, -errno: nothing is taken. */
+int lrd_credit_take(struct larder *handle, struct lrd_attachment *at, uint32_t ns, uint32_t bytes, uint64_t *end_ns, uint32_t *account);
+
+/* The write it was taken for is not going to be. */
+void lrd_credit_give_back(const struct lrd_attachment *at, uint32_t account, uint32_t bytes);
+
 /* ---- ryw.c ---- */
 
 enum lrd_own {
     LRD_OWN_NONE,     /* nothing of ours is pending for this key: the table knows */
-    LRD_OWN_VALUE,    /* *get is filled as by lrd_table_get(), slot and block_word 0 */
+    LRD_OWN_VALUE,    /* *get is filled as by lrd_table_get_at(), slot and block_word 0 */
     LRD_OWN_ABSENT,   /* our pending write is a delete, or has expired */
     LRD_OWN_TOO_SMALL
 };
@@ -153,6 +259,9 @@ void lrd_ryw_clear(struct lrd_ryw *ryw);
 void lrd_ryw_raise(struct lrd_attachment *at, uint64_t hash, uint64_t position);
 
 enum lrd_own lrd_ryw_get(struct lrd_attachment *at, struct lrd_get *get);
+
+/* Whether a write of ours to a key with this hash seems to be pending. */
+bool lrd_ryw_has(const struct lrd_attachment *at, uint64_t hash);
 
 #define LRD_RYW_WAYS 8u
 

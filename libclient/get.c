@@ -16,38 +16,41 @@
 #define AHEAD 8u
 #define FLIGHT 32u /* a power of two above twice that */
 
-/* A thread that only hits would never learn that its daemon is gone: it looks now and then. */
-#define LOOK_EACH 1024u
-
 /* ---- a daemon that is silent ---- */
 
 /* On a miss, and now and then: 5 ns for the clock. Whatever comes out, this get's answer stands. */
-static __attribute__((noinline)) void look_for_end(struct larder_ns *ns, struct lrd_attachment *at)
+static void look_for_end(struct larder_ns *ns, struct lrd_attachment *at)
 {
     if (lrd_silence_ms(at, lrd_clock_segment_ms(at->zero_ns)) > LRD_SUSPICIOUS_MS)
         lrd_renew(ns->handle, at);
 }
 
-/* The caller bounds the silence. May exchange the attachment for a newer one. */
-static __attribute__((noinline)) bool is_stale(struct larder_ns *ns, struct lrd_attachment **at)
+/* This process has no attachment (yet), or the caller bounds the silence. */
+static __attribute__((noinline)) int begin_slowly(struct larder_ns *ns, struct lrd_attachment **at)
 {
-    if (lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) <= (*at)->max_silence_ms)
-        return false;
-    if (!lrd_renew(ns->handle, *at))
-        return true;
     *at = lrd_current(ns->handle, ns->here);
-    return lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) > (*at)->max_silence_ms;
+    if (*at == NULL)
+        return LARDER_DOWN;
+    if ((*at)->max_silence_ms == 0 || lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) <= (*at)->max_silence_ms)
+        return 0;
+    if (!lrd_renew(ns->handle, *at))
+        return LARDER_STALE;
+    *at = lrd_current(ns->handle, ns->here);
+    return lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) > (*at)->max_silence_ms ? LARDER_STALE : 0;
 }
 
 /* The attachment to read from; LARDER_DOWN: none in this (forked) process; LARDER_STALE. */
 static inline int begin(struct larder_ns *ns, struct lrd_attachment **at)
 {
-    *at = lrd_current(ns->handle, ns->here);
-    if (lrd_unlikely(*at == NULL))
-        return LARDER_DOWN;
-    if (lrd_unlikely((*at)->max_silence_ms != 0) && is_stale(ns, at))
-        return LARDER_STALE;
-    return 0;
+    struct lrd_attachment *now = atomic_load_explicit(&ns->here->at, memory_order_acquire); /* as in lrd_current() */
+    int r = 0;
+    if (lrd_unlikely(now == NULL) || lrd_unlikely(now->max_silence_ms != 0)) {
+        struct lrd_attachment *found; /* one of its own: a variable whose address is known outside is no register */
+        r = begin_slowly(ns, &found);
+        now = found;
+    }
+    *at = now;
+    return r;
 }
 
 /* ---- one key ---- */
@@ -81,14 +84,14 @@ static __attribute__((noinline)) enum lrd_outcome get_pending(struct lrd_attachm
         lrd_count(at, LRD_STAT_OWN, 1);
         return outcome;
     }
-    return lrd_table_get(&at->r, get);
+    return lrd_table_get_at(&at->r, get, lrd_table_home(&at->r, get->hash), &at->marks);
 }
 
 /* In line, so that what the caller does not ask for is not computed. */
 __attribute__((always_inline)) static inline enum lrd_outcome get_one(struct lrd_attachment *at, struct lrd_get *get, const struct lrd_bucket *home, bool pending)
 {
     if (lrd_likely(!pending))
-        return lrd_table_get_at(&at->r, get, home);
+        return lrd_table_get_at(&at->r, get, home, &at->marks);
     struct lrd_get own = *get; /* a copy, as in lrd_table_get() */
     enum lrd_outcome outcome = get_pending(at, &own);
     *get = own;
@@ -107,23 +110,41 @@ static __attribute__((noinline)) void count_misses(struct larder_ns *ns, struct 
 {
     lrd_count(at, LRD_STAT_MISSES, misses);
     look_for_end(ns, at);
+    /* Who only reads learns here that somebody made the namespace. */
+    uint32_t index = lrd_ns_index(at, ns);
+    if (index == LRD_NS_NOWHERE)
+        lrd_ns_seek(ns, at, &index);
+}
+
+/* A lane without a mark map: the writer learns of one hit in LRD_SAMPLE_EACH. */
+static void sample(const struct lrd_attachment *at, uint64_t hash)
+{
+    uint64_t i = lrd_fetch_add_relaxed(&at->ring.lane->samples, 1);
+    lrd_store_relaxed(&at->ring.lane->sample[i % LRD_SAMPLES], hash); /* a hint: the writer may see the number before the hash */
+}
+
+/* One hit in look_mask + 1 comes here, the sum-th. */
+static __attribute__((noinline)) void now_and_then(struct larder_ns *ns, struct lrd_attachment *at, uint64_t sum, uint64_t hash)
+{
+    if (at->ring.marks == NULL && !lrd_ryw_has(at, hash)) /* what the own ring answers says nothing about the table */
+        sample(at, hash);
+    if (sum % LRD_LOOK_EACH == 0)
+        look_for_end(ns, at);
 }
 
 /* What the rest of the process can read in its lane. One increment for a hit at home, the common case. */
-__attribute__((always_inline)) static inline void count(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hits, uint64_t misses, uint64_t lines,
-                                                        uint64_t restarts)
-{
-    if (lrd_likely(hits > 0) && lrd_unlikely(lrd_count(at, LRD_STAT_HITS, hits) % LOOK_EACH < hits))
-        look_for_end(ns, at);
-    if (lrd_unlikely(misses > 0))
-        count_misses(ns, at, misses);
-    if (lrd_unlikely((lines | restarts) > 0))
-        count_detours(at, lines, restarts);
-}
-
 __attribute__((always_inline)) static inline void count_one(struct larder_ns *ns, struct lrd_attachment *at, const struct lrd_get *get, enum lrd_outcome outcome)
 {
-    count(ns, at, outcome == LRD_FOUND, outcome != LRD_FOUND, get->lines > 1 ? get->lines - 1 : 0, get->restarts);
+    if (lrd_unlikely(outcome != LRD_FOUND))
+        count_misses(ns, at, 1);
+    else {
+        uint64_t sum = lrd_count(at, LRD_STAT_HITS, 1);
+        if (lrd_unlikely((sum & at->look_mask) == 0))
+            now_and_then(ns, at, sum, get->hash);
+    }
+    uint64_t lines = get->lines > 1 ? get->lines - 1 : 0;
+    if (lrd_unlikely((lines | get->restarts) > 0))
+        count_detours(at, lines, get->restarts);
 }
 
 static inline void get_begin(struct lrd_get *get, const struct lrd_attachment *at, uint32_t ns, const void *key, size_t key_size, void *buffer, size_t capacity)
@@ -147,8 +168,8 @@ int larder_get(struct larder_ns *ns, const void *key, size_t key_size, void *buf
         return r;
 
     struct lrd_get get;
-    get_begin(&get, at, ns->ns, key, key_size, buffer, capacity);
-    get.hash = lrd_hash(at->r.hash_seed, ns->ns, key, key_size);
+    get_begin(&get, at, lrd_ns_index(at, ns), key, key_size, buffer, capacity);
+    get.hash = lrd_hash(at->r.hash_seed, get.ns, key, key_size);
     enum lrd_outcome outcome = get_one(at, &get, lrd_table_home(&at->r, get.hash), lrd_ryw_pending(at));
     count_one(ns, at, &get, outcome);
     if (lrd_unlikely(outcome == LRD_ABSENT))
@@ -203,8 +224,8 @@ int larder_get_item(struct larder_ns *ns, const void *key, size_t key_size, stru
         return r;
     }
     struct lrd_get get;
-    get_begin(&get, at, ns->ns, key, key_size, item->buffer, item->capacity);
-    get.hash = lrd_hash(at->r.hash_seed, ns->ns, key, key_size);
+    get_begin(&get, at, lrd_ns_index(at, ns), key, key_size, item->buffer, item->capacity);
+    get.hash = lrd_hash(at->r.hash_seed, get.ns, key, key_size);
     enum lrd_outcome outcome = get_one(at, &get, lrd_table_home(&at->r, get.hash), lrd_ryw_pending(at));
     count_one(ns, at, &get, outcome);
     item_fill(item, &get, outcome, lrd_clock_segment_ms(at->zero_ns));
@@ -213,8 +234,8 @@ int larder_get_item(struct larder_ns *ns, const void *key, size_t key_size, stru
 
 /* ---- prepared keys ---- */
 
-/* What a prepared hash is good for: this segment and this namespace. 0, "not prepared", may come out for one in 2^64 segments: its keys are hashed each time. */
-static uint64_t prepared_for(const struct lrd_attachment *at, uint32_t ns) { return at->r.geometry.segment_id + ns; }
+/* What a prepared hash is good for: this segment and the namespace at this index in it, or none yet. 0, "not prepared", may come out for one in 2^64 segments: its keys are hashed each time. */
+static uint64_t prepared_for(const struct lrd_attachment *at, uint32_t index) { return at->r.geometry.segment_id + index; }
 
 int larder_key_prepare(struct larder_ns *ns, struct larder_key *key)
 {
@@ -224,8 +245,9 @@ int larder_key_prepare(struct larder_ns *ns, struct larder_key *key)
     key->segment_id = 0;
     if (at == NULL)
         return 0; /* is hashed when it is used */
-    key->hash = lrd_hash(at->r.hash_seed, ns->ns, key->data, key->data_size);
-    key->segment_id = prepared_for(at, ns->ns);
+    uint32_t index = lrd_ns_index(at, ns);
+    key->hash = lrd_hash(at->r.hash_seed, index, key->data, key->data_size);
+    key->segment_id = prepared_for(at, index);
     return 0;
 }
 
@@ -237,6 +259,7 @@ struct batch {
     const struct larder_key *keys;
     struct larder_item *items;
     size_t key_stride, item_stride;
+    uint32_t index; /* of the namespace */
     uint64_t prepared_for;
     uint64_t now_ms;
     bool pending; /* once for all: what was written before the call was claimed before that look */
@@ -259,7 +282,12 @@ struct flight {
     const struct lrd_bucket *home[FLIGHT];
 };
 
-/* Stage 1: hash, and fetch the home bucket. What cannot be asked for says so in its result. */
+static inline uint64_t batch_hash(const struct batch *b, const struct larder_key *key)
+{
+    return key->segment_id != 0 && key->segment_id == b->prepared_for ? key->hash : lrd_hash(b->at->r.hash_seed, b->index, key->data, key->data_size);
+}
+
+/* Stage 1: hash, and fetch the home bucket and the byte of its marks. What cannot be asked for says so in its result. */
 static inline void stage_hash(const struct batch *b, struct flight *f, size_t i)
 {
     const struct larder_key *key = batch_key(b, i);
@@ -269,11 +297,11 @@ static inline void stage_hash(const struct batch *b, struct flight *f, size_t i)
         return;
     }
     item->result = LARDER_OK;
-    uint64_t hash = key->segment_id != 0 && key->segment_id == b->prepared_for ? key->hash
-                                                                              : lrd_hash(b->at->r.hash_seed, b->ns->ns, key->data, key->data_size);
+    uint64_t hash = batch_hash(b, key);
     f->hash[i % FLIGHT] = hash;
     f->home[i % FLIGHT] = lrd_table_home(&b->at->r, hash);
     __builtin_prefetch(f->home[i % FLIGHT]);
+    __builtin_prefetch(lrd_marks_at(&b->at->marks, f->home[i % FLIGHT]));
     if (lrd_unlikely(b->pending))
         __builtin_prefetch(lrd_ryw_bucket(&b->at->ryw, hash));
 }
@@ -293,7 +321,7 @@ static inline void stage_get(struct batch *b, const struct flight *f, size_t i)
     if (lrd_unlikely(item->result != LARDER_OK))
         return;
     struct lrd_get get;
-    get_begin(&get, b->at, b->ns->ns, key->data, key->data_size, item->buffer, item->capacity);
+    get_begin(&get, b->at, b->index, key->data, key->data_size, item->buffer, item->capacity);
     get.hash = f->hash[i % FLIGHT];
     enum lrd_outcome outcome = get_one(b->at, &get, f->home[i % FLIGHT], b->pending);
     item_fill(item, &get, outcome, b->now_ms);
@@ -301,6 +329,32 @@ static inline void stage_get(struct batch *b, const struct flight *f, size_t i)
     b->misses += outcome != LRD_FOUND;
     b->lines += get.lines > 1 ? get.lines - 1 : 0;
     b->restarts += get.restarts;
+}
+
+/* As now_and_then(), for a batch whose last hit was the sum-th. */
+static __attribute__((noinline)) void now_and_then_many(const struct batch *b, size_t n, uint64_t sum)
+{
+    uint64_t hit = sum - b->hits;
+    for (size_t i = 0; i < n && b->at->ring.marks == NULL; i++) {
+        const struct larder_item *item = batch_item(b, i);
+        if (item->result == LARDER_OK && ++hit % LRD_SAMPLE_EACH == 0 && item->version != 0)
+            sample(b->at, batch_hash(b, batch_key(b, i)));
+    }
+    if (sum % LRD_LOOK_EACH < b->hits)
+        look_for_end(b->ns, b->at);
+}
+
+static void count_many(const struct batch *b, size_t n)
+{
+    if (lrd_likely(b->hits > 0)) {
+        uint64_t sum = lrd_count(b->at, LRD_STAT_HITS, b->hits);
+        if (lrd_unlikely((sum & b->at->look_mask) < b->hits))
+            now_and_then_many(b, n, sum);
+    }
+    if (b->misses > 0)
+        count_misses(b->ns, b->at, b->misses);
+    if ((b->lines | b->restarts) > 0)
+        count_detours(b->at, b->lines, b->restarts);
 }
 
 /* Each turn takes one key through each stage, AHEAD keys apart: while the memory that one waits for is on its way, the others are worked on. */
@@ -315,7 +369,7 @@ static void get_all(struct batch *b, size_t n)
         if (turn >= 2 * AHEAD)
             stage_get(b, &f, turn - 2 * AHEAD);
     }
-    count(b->ns, b->at, b->hits, b->misses, b->lines, b->restarts);
+    count_many(b, n);
 }
 
 static bool strides_ok(const struct larder_key *keys, const struct larder_item *items)
@@ -339,7 +393,8 @@ int larder_get_many(struct larder_ns *ns, const struct larder_key *keys, struct 
             item_clear(batch_item(&b, i), r);
         return r;
     }
-    b.prepared_for = prepared_for(b.at, ns->ns);
+    b.index = lrd_ns_index(b.at, ns);
+    b.prepared_for = prepared_for(b.at, b.index);
     b.now_ms = lrd_clock_segment_ms(b.at->zero_ns);
     b.pending = lrd_ryw_pending(b.at);
     get_all(&b, n);

@@ -35,13 +35,18 @@ enum larder_result {
     LARDER_OK = 0,
     LARDER_MISS = 1,      /* no such item, or it has expired */
     LARDER_TOO_SMALL = 2, /* the value does not fit the buffer; its size was stored, nothing was copied */
-    LARDER_BUSY = 3,      /* the ring stayed full until the deadline; nothing was written */
-    LARDER_FULL = 4,      /* the namespace refuses eviction and is full; nothing was written. The default namespace evicts */
+    LARDER_BUSY = 3,      /* the ring stayed full until the deadline, or credit was not answered for until then; nothing was written */
+    LARDER_FULL = 4,      /* the namespace refuses eviction and is full; nothing was written. Others never say so */
     LARDER_DOWN = 5,      /* no live daemon; nothing was written. A worker that is being restarted does not count as that */
     LARDER_STALE = 6,     /* the daemon has been silent for longer than max_silence_ms */
     LARDER_TIMEOUT = 7,   /* not yet; what was waited for may still happen */
     LARDER_LOST = 8,      /* the daemon that had the ticket is gone, with everything in it */
-    LARDER_DISCARDED = 9, /* the write came too late: its namespace was reset in between. Kept for later: no function says so yet */
+    LARDER_DISCARDED = 9, /* the write was acknowledged and not applied: its namespace was reset in between, or it was not covered by credit any more */
+    /* about namespaces */
+    LARDER_NO_NAMESPACE = 10, /* there is none of that name (any more: another daemon may have other ones) */
+    LARDER_NOT_ALLOWED = 11,  /* this process may not do that to the daemon */
+    LARDER_EXISTS = 12,       /* there is one of that name, made with other options */
+    LARDER_NO_QUOTA = 13,     /* its minimum or maximum does not fit, or there are too many namespaces */
     /* why larder_open() failed */
     LARDER_NO_SOCKET = 20, /* nothing listens at the path */
     LARDER_DENIED = 21,    /* not permitted to connect to it */
@@ -64,7 +69,7 @@ struct larder_options {
     const char *socket;      /* NULL: $LARDER_SOCKET if set, else the first of /run/larder/default.sock and $XDG_RUNTIME_DIR/larder/default.sock that answers */
     uint32_t open_timeout_ms; /* how long to wait for a daemon that is not there yet; 0: only what an answer takes (at most 5 s) */
     uint32_t max_silence_ms; /* gets return LARDER_STALE once the daemon was silent for longer; 0: never; below 200 is taken as 200. A live one is heard every 100 ms */
-    uint32_t busy_timeout_ms; /* how long a write waits for room in the ring; 0: 1 ms; LARDER_NO_WAIT: not at all */
+    uint32_t busy_timeout_ms; /* how long a write waits for room in the ring, and for credit; 0: 1 ms; LARDER_NO_WAIT: not at all */
     uint32_t flags;          /* LARDER_OPEN_... */
 };
 #define LARDER_NO_WAIT UINT32_MAX
@@ -88,6 +93,45 @@ void larder_close(struct larder *);
 
 /* The namespace that every daemon has, named "default". Owned by the handle, stays the same for its life. NULL only for NULL. */
 struct larder_ns *larder_default(struct larder *);
+
+/* ---- namespaces ---- */
+
+/* Opens a namespace that exists; its name has 1 to 31 of A-Z a-z 0-9 . _ -, the first neither . nor -. "default" is larder_default().
+ * 0 and *out, owned by the handle until it is closed (the same pointer each time); LARDER_NO_NAMESPACE; LARDER_DOWN (a forked child without a daemon); -EINVAL (NULL, name);
+ * -ENOMEM; -EMFILE (63 names in this handle). Anything but 0: *out is NULL, if out is not.
+ * When the handle comes to another daemon, or a forked child to a lane of its own, the name is looked up there: without one of that name, gets miss and writes return
+ * LARDER_NO_NAMESPACE, until somebody makes it: then writes find it, and gets after one that missed.
+ * Cost: a walk over 63 states, and a lock that larder_ns_open() of other threads and attaching take; no syscall as a rule. A get or a set costs the same in every namespace that evicts. */
+int larder_ns_open(struct larder *, const char *name, struct larder_ns **out);
+
+enum larder_policy {
+    LARDER_EVICT = 0,  /* what is worth least makes room */
+    LARDER_FIFO = 1,   /* the oldest makes room */
+    LARDER_REFUSE = 2, /* nothing makes room: a write for which there is none returns LARDER_FULL */
+};
+
+struct larder_ns_options {
+    size_t size;             /* sizeof(struct larder_ns_options) */
+    uint32_t policy;         /* enum larder_policy */
+    uint32_t flags;          /* 0 */
+    uint64_t min_bytes;      /* that others can never take away; rounded up to blocks. With LARDER_REFUSE not 0: at least 4 blocks */
+    uint64_t max_bytes;      /* rounded down to blocks; 0: all there is. With LARDER_REFUSE the minimum, or 0, which means the same: all it may have is there */
+    int64_t default_ttl_ms;  /* of sets with LARDER_TTL_DEFAULT; LARDER_TTL_NONE or 0: none; at most 2^40 - 1 */
+    uint64_t reset_every_ms; /* the daemon resets it by the clock; 0: never */
+};
+
+/* Makes a namespace, or opens the one of that name if it was made with the same options. options may be NULL (evicts, no minimum); they and the name are copied.
+ * 0 and *out, as larder_ns_open(); LARDER_EXISTS (made otherwise); LARDER_NOT_ALLOWED; LARDER_NO_QUOTA; LARDER_BUSY (no room in the ring for 1 s), LARDER_DOWN: nothing was
+ * asked for; LARDER_TIMEOUT (1 s; it may still be made) and LARDER_LOST (the daemon went meanwhile); -EINVAL (NULL, name, options), -ENOMEM, -EMFILE as larder_ns_open(), which may
+ * be after it was made; -EPROTO (the daemon answered something else than an answer). Anything but 0: *out is NULL, if out is not.
+ * Cost: a round trip to the daemon through the ring, behind all writes in it. One thread of a handle at a time; others wait, for at most that second. */
+int larder_ns_create(struct larder *, const char *name, const struct larder_ns_options *options, struct larder_ns **out);
+
+/* Empties a namespace at one point of the daemon's order: whatever was acknowledged before, by any process, is gone or will be discarded; gets that begin
+ * after this returned find nothing older. 0: done; LARDER_NOT_ALLOWED (neither root nor the daemon's user, and not this process's namespace to reset);
+ * LARDER_NO_NAMESPACE; LARDER_BUSY (no room in the ring for 1 s), LARDER_DOWN: nothing was done; LARDER_TIMEOUT (1 s): it will be; LARDER_LOST: the daemon went meanwhile,
+ * with all its items; -EINVAL (NULL); -EPROTO as above. Cost: a round trip to the daemon as above; the daemon does one store, and memory is taken back afterwards. */
+int larder_ns_reset(struct larder_ns *);
 
 /* Bytes of the largest item: key, value and 16 bytes of header. 0: NULL, or no daemon (after fork). */
 size_t larder_item_max(struct larder *);
@@ -150,22 +194,25 @@ struct larder_set_options {
 
 /* Writes an item. options and ticket may be NULL; value may be NULL if value_size is 0. The bytes are copied before the call returns.
  * 0: acknowledged: it will be applied, also if this process or the daemon's worker is killed now, in the order of this thread's calls, and this process
- * sees it from now on; other processes see it when it is applied, usually within a microsecond. LARDER_BUSY, LARDER_DOWN, LARDER_FULL: nothing was written.
- * -EINVAL: key or options; -E2BIG: the item is larger than larder_item_max(); nothing was written. With LARDER_SET_WAIT also LARDER_TIMEOUT (after 1 s; it
- * is acknowledged and will be applied) and LARDER_LOST. *ticket is 0 if nothing was written.
- * Cost: one compare-and-swap and the copy, to memory shared with the daemon only; one eventfd write if the daemon sleeps. */
+ * sees it from now on; other processes see it when it is applied, usually within a microsecond. LARDER_BUSY, LARDER_DOWN, LARDER_FULL, LARDER_NO_NAMESPACE: nothing was
+ * written. -EINVAL: key or options; -E2BIG: the item is larger than larder_item_max(); -EPROTO: the daemon's word about a namespace that refuses makes no sense; nothing was
+ * written. With LARDER_SET_WAIT also LARDER_TIMEOUT (after 1 s; it is acknowledged and will be applied), LARDER_LOST and LARDER_DISCARDED. *ticket is 0 if nothing was written.
+ * Acknowledged writes are applied unless their namespace is reset first, or the daemon ends.
+ * Cost: one compare-and-swap and the copy, to memory shared with the daemon only; one eventfd write if the daemon sleeps. In a namespace that refuses eviction two more, and
+ * now and then a round trip to the daemon for credit, for as long as a write waits for room (busy_timeout_ms); with LARDER_NO_WAIT LARDER_BUSY instead, and credit later.
+ * LARDER_FULL costs such a round trip each time. Credit that this process was given and has not used is not there for others until it closes or ends. */
 int larder_set(struct larder_ns *, const void *key, size_t key_size, const void *value, size_t value_size,
                const struct larder_set_options *options, larder_ticket *ticket);
 
-/* Deletes key, if there is such an item when the delete is applied. Results as larder_set(); whether there was one is not said. */
+/* Deletes key, if there is such an item when the delete is applied. Results as larder_set(), but never LARDER_FULL or -E2BIG; whether there was one is not said. */
 int larder_delete(struct larder_ns *, const void *key, size_t key_size, larder_ticket *ticket);
 
-/* Waits until the write of that ticket is visible to every process. 0; LARDER_TIMEOUT; LARDER_LOST (it went with its daemon, or is the parent's); -EINVAL (not a
- * ticket of this handle).
+/* Waits until the write of that ticket is visible to every process. 0; LARDER_DISCARDED (it was not applied, see there; known until the ring has gone round once more, then 0);
+ * LARDER_TIMEOUT; LARDER_LOST (it went with its daemon, or is the parent's); -EINVAL (not a ticket of this handle).
  * Spins for some microseconds, then sleeps. timeout_ms 0 only looks. */
 int larder_wait(struct larder *, larder_ticket ticket, uint32_t timeout_ms);
 
-/* Waits until everything that was acknowledged through this handle to any thread before the call is visible. 0; LARDER_TIMEOUT; LARDER_LOST: writes went with
+/* Waits until everything that was acknowledged through this handle to any thread before the call is visible, or was discarded. 0; LARDER_TIMEOUT; LARDER_LOST: writes went with
  * their daemon before they were visible; -EINVAL (NULL). */
 int larder_flush(struct larder *, uint32_t timeout_ms);
 
@@ -183,6 +230,11 @@ struct larder_stats {
     /* this handle */
     uint64_t gets, hits, restarts, own_sets, own_deletes, busy, lines, own_reads;
 };
+
+/* Has the daemon ask the kernel about its own memory; `larderctl mem` shows what it found. 0: there are figures younger than the call; LARDER_BUSY, LARDER_DOWN: it was not
+ * asked; LARDER_TIMEOUT: not yet; LARDER_LOST; LARDER_NOT_ALLOWED; -EINVAL (NULL); -EPROTO as larder_ns_create(). Cost: a round trip to the daemon, then a look each ms; the daemon's
+ * clerk reads its smaps, which takes milliseconds. */
+int larder_measure(struct larder *, uint32_t timeout_ms);
 
 /* Fills *stats (its size set by the caller). 0; LARDER_DOWN (a forked child without a daemon: zeros); -EINVAL. Counts are read one by one while others go on.
  * Cost: a walk over the block descriptors; no syscall. */

@@ -197,3 +197,8 @@ enum lrd_own lrd_ryw_get(struct lrd_attachment *at, struct lrd_get *get)
     lrd_wait_applied(at->words, at->ring.lane, position, WAIT_MS);
     return LRD_OWN_NONE;
 }
+
+bool lrd_ryw_has(const struct lrd_attachment *at, uint64_t hash)
+{
+    return entry_find(lrd_ryw_bucket(&at->ryw, hash), lrd_hash_tag(hash), lrd_load_relaxed(&at->words->applied)) != 0;
+}

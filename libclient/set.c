@@ -1,12 +1,13 @@
 /* Writing: a record in our ring; and waiting for what became of it.
  *
- *   check -> claim cells -> record, key, value -> commit -> raise read-your-writes -> doorbell
+ *   check -> (credit, where nothing is evicted) -> claim cells -> record, key, value -> commit -> raise read-your-writes -> doorbell
  *
  * From the commit on the write is acknowledged: it lies in memory that the keeper and the worker hold as well, and the writer will come to it whoever dies. Where this
  * process may be killed, and what is left behind:
  *   before the claim                nothing
  *   between claim and commit        cells that the writer steps over when it knows that we are dead; until then our other records behind it wait
  *   after the commit                a record that is applied
+ * Credit that was taken goes with the lane, wherever its client was killed (credit.c).
  * A write returns only after it was raised, so the thread that wrote, and whoever it tells, reads it back.
  */
 #include "libclient/client.h"
@@ -23,9 +24,6 @@
 #define DEFAULT_BUSY_MS 1u
 #define VISIBLE_MS 1000u /* of LARDER_SET_WAIT */
 #define SLICE_MS 50u     /* of a wait: then it asks whether the daemon is gone */
-
-/* Not a result: another attachment is in use, begin again with that. */
-#define ELSEWHERE (-4096)
 
 struct write {
     uint32_t kind;
@@ -49,20 +47,24 @@ static larder_ticket ticket_make(uint32_t incarnation, uint64_t position) { retu
 static int claim_failed(struct larder *h, struct lrd_attachment *at)
 {
     if (lrd_renew(h, at))
-        return ELSEWHERE;
+        return LRD_ELSEWHERE;
     if (lrd_is_down(at))
         return LARDER_DOWN;
     lrd_count(at, LRD_STAT_BUSY, 1);
     return LARDER_BUSY;
 }
 
-/* Waits for room for n cells until the deadline. A worker that is being restarted is just slow; the end of the daemon is asked for at last. */
-static __attribute__((noinline)) int claim_slowly(struct larder *h, struct lrd_attachment *at, uint32_t n, uint64_t *position)
+uint64_t lrd_busy_end(const struct larder *h)
 {
     uint32_t timeout_ms = h->options.busy_timeout_ms == 0 ? DEFAULT_BUSY_MS : h->options.busy_timeout_ms == LARDER_NO_WAIT ? 0 : h->options.busy_timeout_ms;
-    uint64_t now = lrd_clock_ns(), end = now + (uint64_t)timeout_ms * 1000000u;
-    while (now < end) {
-        uint64_t left_ms = (end - now + 999999u) / 1000000u;
+    return lrd_clock_ns() + (uint64_t)timeout_ms * 1000000u;
+}
+
+/* A worker that is being restarted is just slow; the end of the daemon is asked for at last. */
+__attribute__((noinline)) int lrd_claim_slowly(struct larder *h, struct lrd_attachment *at, uint32_t n, uint64_t end_ns, uint64_t *position)
+{
+    for (uint64_t now = lrd_clock_ns(); now < end_ns;) {
+        uint64_t left_ms = (end_ns - now + 999999u) / 1000000u;
         uint64_t tail = lrd_load_relaxed(&at->ring.lane->tail);
         /* Room for us is there when this position was applied, unless another thread is quicker. */
         if (tail + n > at->ring.n_cells)
@@ -70,9 +72,9 @@ static __attribute__((noinline)) int claim_slowly(struct larder *h, struct lrd_a
         if (lrd_ring_claim(&at->ring, at->words, &at->seen, n, position))
             return 0;
         now = lrd_clock_ns();
-        if (now < end && lrd_silence_ms(at, lrd_clock_segment_ms(at->zero_ns)) > LRD_SUSPICIOUS_MS) {
+        if (now < end_ns && lrd_silence_ms(at, lrd_clock_segment_ms(at->zero_ns)) > LRD_SUSPICIOUS_MS) {
             if (lrd_renew(h, at))
-                return ELSEWHERE;
+                return LRD_ELSEWHERE;
             if (lrd_is_down(at))
                 return LARDER_DOWN;
         }
@@ -112,35 +114,50 @@ static void fill(const struct lrd_attachment *at, uint64_t position, const struc
         lrd_racy_fill(p + sizeof *rec + w->key_len, w->value, w->value_len);
 }
 
+__attribute__((noinline)) int lrd_write_anyway(struct larder *h, struct lrd_attachment *at)
+{
+    if (lrd_renew(h, at))
+        return LRD_ELSEWHERE;
+    return !lrd_lane_is_ours(at) || lrd_is_down(at) ? LARDER_DOWN : 0;
+}
+
 static int write_to(struct larder_ns *ns, struct lrd_attachment *at, const struct write *w, uint64_t *position)
 {
     uint64_t now_ms = lrd_clock_segment_ms(at->zero_ns);
-    bool ours = lrd_lane_is_ours(at);
-    if (lrd_unlikely(!ours || lrd_silence_ms(at, now_ms) > LRD_SUSPICIOUS_MS)) {
-        if (lrd_renew(ns->handle, at))
-            return ELSEWHERE;
-        if (!ours || lrd_is_down(at))
-            return LARDER_DOWN;
-    }
-    uint32_t n = lrd_ring_cells_for(w->key_len, w->value_len);
-    if (lrd_item_bytes(w->key_len, w->value_len, at->r.granule_shift) > at->r.geometry.item_max || n > at->ring.n_cells)
+    uint32_t index;
+    int r = lrd_may_write(ns->handle, at, now_ms);
+    if (lrd_unlikely(r != 0) || lrd_unlikely((r = lrd_ns_live(ns, at, &index)) != 0))
+        return r;
+    uint32_t n = lrd_ring_cells_for(w->key_len, w->value_len), bytes = lrd_item_bytes(w->key_len, w->value_len, at->r.granule_shift);
+    if (bytes > at->r.geometry.item_max || n > at->ring.n_cells)
         return -E2BIG;
     struct lrd_record rec = {.kind = (uint8_t)w->kind,
-                             .ns = (uint16_t)ns->ns,
+                             .ns = (uint16_t)index,
                              .key_len = (uint16_t)w->key_len,
                              .value_len = w->value_len,
                              .flags = w->flags,
-                             .hash_hint = lrd_hash(at->r.hash_seed, ns->ns, w->key, w->key_len)};
-    int r = expiry(at, ns->ns, w, now_ms, &rec.expires_ms);
+                             .hash_hint = lrd_hash(at->r.hash_seed, index, w->key, w->key_len)};
+    r = expiry(at, index, w, now_ms, &rec.expires_ms);
     if (r != 0)
         return r;
-    /* Before the claim: a reset that we do not see here comes after us. Pairs with the release in a reset. */
-    rec.epoch = lrd_load32_acquire(&at->r.namespaces[ns->ns].epoch);
-
-    if (lrd_unlikely(!lrd_ring_claim(&at->ring, at->words, &at->seen, n, position))) {
-        r = claim_slowly(ns->handle, at, n, position);
+    uint64_t end_ns = 0;
+    uint32_t account = LRD_NO_CREDIT;
+    /* Relaxed: was made before the state, and stays. */
+    if (lrd_unlikely(lrd_load32_relaxed(&at->r.namespaces[index].policy) == LRD_POLICY_REFUSE) && w->kind == LRD_RECORD_SET) {
+        r = lrd_credit_take(ns->handle, at, index, bytes, &end_ns, &account);
         if (r != 0)
             return r;
+    }
+    /* Before the claim: a reset that we do not see here comes after us. Pairs with the release in a reset. */
+    rec.epoch = lrd_load32_acquire(&at->r.namespaces[index].epoch);
+
+    if (lrd_unlikely(!lrd_ring_claim(&at->ring, at->words, &at->seen, n, position))) {
+        r = lrd_claim_slowly(ns->handle, at, n, end_ns != 0 ? end_ns : lrd_busy_end(ns->handle), position);
+        if (r != 0) {
+            if (account != LRD_NO_CREDIT)
+                lrd_credit_give_back(at, account, bytes);
+            return r;
+        }
     }
     LRD_TESTPOINT("ring_after_claim");
     /* Whoever reads a byte of what follows also sees the applied position that let us claim; pairs with the acquire fence in lrd_ryw_get(). */
@@ -154,7 +171,7 @@ static int write_to(struct larder_ns *ns, struct lrd_attachment *at, const struc
     return 0;
 }
 
-static int wait_for(struct larder *h, struct lrd_attachment *at, uint64_t position, uint32_t timeout_ms);
+static int became(struct larder *h, struct lrd_attachment *at, uint64_t position, uint32_t timeout_ms);
 
 static int write_anywhere(struct larder_ns *ns, const struct write *w, bool wait, larder_ticket *ticket)
 {
@@ -164,13 +181,13 @@ static int write_anywhere(struct larder_ns *ns, const struct write *w, bool wait
     do {
         at = lrd_current(ns->handle, ns->here);
         r = at == NULL ? LARDER_DOWN : write_to(ns, at, w, &position);
-    } while (lrd_unlikely(r == ELSEWHERE)); /* each turn is a daemon that has come and one that has gone */
+    } while (lrd_unlikely(r == LRD_ELSEWHERE)); /* each turn is a daemon that has come and one that has gone */
     if (r != 0)
         return r;
     if (ticket != NULL)
         *ticket = ticket_make(at->incarnation, position);
     if (wait || (ns->handle->options.flags & LARDER_OPEN_WAIT_VISIBLE) != 0)
-        return wait_for(ns->handle, at, position, VISIBLE_MS);
+        return became(ns->handle, at, position, VISIBLE_MS);
     return 0;
 }
 
@@ -212,7 +229,7 @@ int larder_delete(struct larder_ns *ns, const void *key, size_t key_size, larder
 
 /* ---- what became of it ---- */
 
-static int wait_for(struct larder *h, struct lrd_attachment *at, uint64_t position, uint32_t timeout_ms)
+int lrd_wait_for(struct larder *h, struct lrd_attachment *at, uint64_t position, uint32_t timeout_ms)
 {
     uint64_t end = 0;
     for (uint64_t left_ms = timeout_ms;;) {
@@ -233,6 +250,13 @@ static int wait_for(struct larder *h, struct lrd_attachment *at, uint64_t positi
     }
 }
 
+/* What became of one write: as lrd_wait_for(), and LARDER_DISCARDED. */
+static int became(struct larder *h, struct lrd_attachment *at, uint64_t position, uint32_t timeout_ms)
+{
+    int r = lrd_wait_for(h, at, position, timeout_ms);
+    return r == 0 && lrd_is_discarded(at, position) ? LARDER_DISCARDED : r;
+}
+
 int larder_wait(struct larder *h, larder_ticket ticket, uint32_t timeout_ms)
 {
     if (h == NULL || (ticket & TICKET_MASK) == 0)
@@ -244,7 +268,7 @@ int larder_wait(struct larder *h, larder_ticket ticket, uint32_t timeout_ms)
     if (position >= lrd_load_relaxed(&at->ring.lane->tail))
         /* Never claimed; or the lane was replaced by zeros since we loaded the attachment: then there is another one by now. */
         return lrd_current(h, h->here) == at ? -EINVAL : LARDER_LOST;
-    return wait_for(h, at, position, timeout_ms);
+    return became(h, at, position, timeout_ms);
 }
 
 int larder_flush(struct larder *h, uint32_t timeout_ms)
@@ -256,7 +280,7 @@ int larder_flush(struct larder *h, uint32_t timeout_ms)
         return 0; /* a child that has written nothing */
     /* Relaxed: what was acknowledged before this call was claimed before it. */
     uint64_t tail = lrd_load_relaxed(&at->ring.lane->tail);
-    int r = tail == 0 ? 0 : wait_for(h, at, tail - 1, timeout_ms);
+    int r = tail == 0 ? 0 : lrd_wait_for(h, at, tail - 1, timeout_ms);
     /* Said once. Losing the race to say it is as good as saying it. */
     if (lrd_load_relaxed(&h->here->lost) != 0) {
         lrd_store_relaxed(&h->here->lost, 0);

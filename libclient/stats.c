@@ -95,11 +95,11 @@ static void add_segment(const struct lrd_reader *r, struct larder_stats *s)
         s->live_items += lrd_live_items(live);
         s->live_bytes += lrd_live_bytes(live);
     }
-    s->slots_used = lrd_load_relaxed(&r->counters[LRD_C_slots_used]);
-    s->sets = lrd_load_relaxed(&r->counters[LRD_C_sets]);
-    s->deletes = lrd_load_relaxed(&r->counters[LRD_C_deletes]);
-    s->evicted = lrd_load_relaxed(&r->counters[LRD_C_evicted]);
-    s->no_room = lrd_load_relaxed(&r->counters[LRD_C_no_room]);
+    s->slots_used = lrd_counter_sum(r, LRD_C_slots_used);
+    s->sets = lrd_counter_sum(r, LRD_C_sets);
+    s->deletes = lrd_counter_sum(r, LRD_C_deletes);
+    s->evicted = lrd_counter_sum(r, LRD_C_evicted);
+    s->no_room = lrd_counter_sum(r, LRD_C_no_room);
     s->worker_count = lrd_load_relaxed(&h->worker_count);
 }
 

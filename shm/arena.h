@@ -1,12 +1,15 @@
 /* The arena: blocks of items.
  *
+ * Each block belongs to a namespace and stands in one of its chains: the oldest at the head, the open one, which is being filled, behind the last. Which chain an item goes
+ * to, and which block is given up when room is needed, is daemon/evict.c's to say; here blocks are opened, closed and freed.
+ *
  * Reading half. A reader comes with a slot, looks up the block word, copies from the item, and looks at the block word again: unchanged means that
  * not a byte of it was overwritten. The writer's side of that bargain: the new block word is stored before the first byte is overwritten, with a
  * release fence between the two (lrd_arena_open_block), so a reader that saw one new byte sees the new word after its acquire fence.
  *
  *   who                  may call                       beside
  *   any reader           lrd_arena_*  (inline)          everything
- *   the writer           lrd_arena_alloc, _free_block   readers
+ *   the writer           all others                 readers
  */
 #ifndef LRD_ARENA_H
 #define LRD_ARENA_H
@@ -44,7 +47,7 @@ static inline uint32_t lrd_arena_room(const struct lrd_reader *r, uint64_t off)
 
 static inline bool lrd_slot_dead(uint64_t slot, uint64_t block_word, uint32_t epoch)
 {
-    return ((lrd_block_word_generation(block_word) ^ lrd_slot_generation(slot)) & 0xffff) != 0 || lrd_block_word_epoch(block_word) != epoch;
+    return ((lrd_block_word_generation(block_word) ^ lrd_slot_generation(slot)) & LRD_GENERATION_MASK) != 0 || lrd_block_word_epoch(block_word) != epoch;
 }
 
 /* ---- writing half: arena.c. One thread, the writer. ---- */
@@ -52,39 +55,79 @@ static inline bool lrd_slot_dead(uint64_t slot, uint64_t block_word, uint32_t ep
 struct lrd_journal_writer;
 
 #define LRD_NO_BLOCK UINT32_MAX
+#define LRD_SPARE_BLOCKS 2u /* free blocks to keep: one for clients while the other takes what is copied forward */
+
+/* What the writer knows of a namespace's blocks. */
+struct lrd_tally {
+    uint32_t n_blocks;                /* not free; at most max_blocks */
+    uint32_t n_doomed;                /* of them: of an epoch that is over */
+    uint32_t n_queue[LRD_N_QUEUES];   /* the others, by queue */
+    uint32_t open[LRD_CHAINS];        /* being filled, or LRD_NO_BLOCK */
+    uint64_t live_items, live_bytes;  /* of this epoch, expired or not */
+};
 
 /* The writer's private notes: rebuilt from the descriptors by lrd_arena_init(). */
 struct lrd_arena {
     struct lrd_store *s;
     struct lrd_journal_writer *j;
-    uint32_t *next, *prev;    /* n_blocks + 2 each: two lists through their blocks, their heads at n_blocks and n_blocks + 1 */
+    uint32_t *next, *prev;     /* lists through the blocks: free ones, doomed ones, and each chain's full ones, first in, first out */
     uint32_t n_free;
-    uint32_t open;            /* block being filled, or LRD_NO_BLOCK */
-    uint32_t held;            /* block into which a large item is being copied, or LRD_NO_BLOCK: never freed */
-    uint64_t batch_sequence;  /* blocks opened since hold copied items without a slot: never freed. UINT64_MAX: none. */
-    uint32_t spare;           /* free blocks to keep */
+    uint32_t n_doomed;
+    uint32_t held[2];          /* blocks into which something large is being copied in steps, or LRD_NO_BLOCK: never freed */
+    struct lrd_tally ns[LRD_NAMESPACES];
 };
+
+enum lrd_hold { LRD_HOLD_RECORD, LRD_HOLD_COPY };
 
 /* 0; -ENOMEM. Changes nothing in the segment. All free blocks count as just freed, in order of their last opening. */
 int lrd_arena_init(struct lrd_arena *a, struct lrd_store *s, struct lrd_journal_writer *j);
 void lrd_arena_fini(struct lrd_arena *a);
 
-/* Room for an item of `bytes` (padding included, at most item_max) in the open block of the namespace: its location. Opens the next block if it does not fit, which may
- * evict the oldest. What a reader relies on is stored before the caller can store a slot. expires_ms 0: never. Must not be called inside an intent.
- * 0: no block may be reused before the running sweep has completed (lrd_table_sweep). */
-uint32_t lrd_arena_alloc(struct lrd_arena *a, uint32_t ns, uint32_t bytes, uint64_t expires_ms);
+/* Bytes allocated for the notes. */
+uint64_t lrd_arena_private_bytes(const struct lrd_arena *a);
 
-/* Between a batch's first lrd_arena_alloc() and its last slot. */
-void lrd_arena_batch_begin(struct lrd_arena *a);
-static inline void lrd_arena_batch_end(struct lrd_arena *a) { a->batch_sequence = UINT64_MAX; }
+/* Who asks for room: clients leave the last free block to copying forward, which makes room. */
+enum lrd_asker { LRD_FOR_CLIENT, LRD_FOR_COPY };
 
-/* Frees a full block: one intent; every slot that points into it is dead from then on. */
-void lrd_arena_free_block(struct lrd_arena *a, uint32_t block);
+/* Room for an item with that header in the open block of a chain: its location, the header written. Opens the next block if it does not fit. What a reader relies on is stored
+ * before the caller can store a slot, and what lies below `used` can always be walked. Must not be called inside an intent. 0: there is no block to open: lrd_arena_room_for()
+ * is 0, or none may be reused before the running sweep has completed (lrd_table_sweep). */
+uint32_t lrd_arena_alloc(struct lrd_arena *a, uint32_t ns, uint32_t chain, struct lrd_item_head head, enum lrd_asker asker);
 
-/* Frees a full block that has no live item left; nothing else. To be called after an item died there. */
-void lrd_arena_free_if_empty(struct lrd_arena *a, uint32_t block);
+/* Blocks that a namespace could still open: free ones, within its maximum. */
+uint32_t lrd_arena_room_for(const struct lrd_arena *a, uint32_t ns);
 
-/* Frees the oldest block if fewer than the spare ones are free. True if it did. */
-bool lrd_arena_reclaim(struct lrd_arena *a);
+/* Blocks that others may have from a namespace; 0 if none. */
+static inline uint32_t lrd_arena_above_min(const struct lrd_arena *a, uint32_t ns)
+{
+    uint64_t min = lrd_load_relaxed(&a->s->namespaces[ns].min_blocks);
+    return a->ns[ns].n_blocks > min ? a->ns[ns].n_blocks - (uint32_t)min : 0;
+}
+
+/* The oldest full block of a chain, and the one that was filled after it; LRD_NO_BLOCK at the end. */
+uint32_t lrd_arena_first(const struct lrd_arena *a, uint32_t ns, uint32_t chain);
+uint32_t lrd_arena_after(const struct lrd_arena *a, uint32_t ns, uint32_t chain, uint32_t block);
+
+/* Closes a chain's open block, if it has one: it is full then. */
+void lrd_arena_close(struct lrd_arena *a, uint32_t ns, uint32_t chain);
+
+/* Whether a block is full and nothing is being copied into it. */
+bool lrd_arena_may_free(const struct lrd_arena *a, uint32_t block);
+
+/* Frees a full block: one intent; every slot that points into it is dead from then on. Its live items are counted by cause, except n_expired of them with expired_bytes, which
+ * had expired before. */
+void lrd_arena_free_block(struct lrd_arena *a, uint32_t block, enum lrd_cause cause, uint64_t now_ms, uint32_t n_expired, uint64_t expired_bytes);
+
+/* Frees a full block that has no live item left; nothing else. To be called after an item died there, outside an intent and while nothing that was copied lacks its slot. */
+void lrd_arena_free_if_empty(struct lrd_arena *a, uint32_t block, uint64_t now_ms);
+
+/* After the store that ended a namespace's epoch: all its blocks are doomed. A few stores, however many blocks there are. */
+void lrd_arena_doom(struct lrd_arena *a, uint32_t ns);
+
+/* Frees one doomed block. False: there is none that may be freed. */
+bool lrd_arena_free_doomed(struct lrd_arena *a, uint64_t now_ms);
+
+/* An item of this block was born (by 1) or died (by -1) in the intent that is being collected; share is lrd_item_live() of it. */
+void lrd_arena_step_live(struct lrd_arena *a, uint32_t block, uint64_t share, int by);
 
 #endif

@@ -19,6 +19,10 @@ typedef struct {
     _Atomic uint32_t v;
 } lrd_u32;
 
+typedef struct {
+    _Atomic uint8_t v;
+} lrd_u8;
+
 _Static_assert(sizeof(lrd_u64) == 8 && sizeof(lrd_u32) == 4, "a shared word is exactly its value");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared words must be lock-free");
 
@@ -31,6 +35,9 @@ static inline uint32_t lrd_load32_relaxed(const lrd_u32 *w) { return atomic_load
 static inline uint32_t lrd_load32_acquire(const lrd_u32 *w) { return atomic_load_explicit(&w->v, memory_order_acquire); }
 static inline void lrd_store32_relaxed(lrd_u32 *w, uint32_t x) { atomic_store_explicit(&w->v, x, memory_order_relaxed); }
 static inline void lrd_store32_release(lrd_u32 *w, uint32_t x) { atomic_store_explicit(&w->v, x, memory_order_release); }
+
+static inline uint8_t lrd_load8_relaxed(const lrd_u8 *w) { return atomic_load_explicit(&w->v, memory_order_relaxed); }
+static inline void lrd_store8_relaxed(lrd_u8 *w, uint8_t x) { atomic_store_explicit(&w->v, x, memory_order_relaxed); }
 
 /* Takes *expected's value to x; on failure *expected is what was found. Acquire and release on success, relaxed on failure. */
 static inline bool lrd_cas(lrd_u64 *w, uint64_t *expected, uint64_t x)

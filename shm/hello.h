@@ -48,7 +48,9 @@ struct lrd_welcome {
     uint64_t reserve_bytes;
     uint64_t segment_id;
     uint64_t now_ns;      /* the daemon's CLOCK_MONOTONIC: a client in another time namespace learns its offset */
-    uint64_t reserved[7];
+    uint32_t mark_bytes;  /* of the lane's mark map; 0: none, sample instead */
+    uint32_t pad;
+    uint64_t reserved[6];
 };
 static_assert(sizeof(struct lrd_welcome) == 128, "fixed");
 

@@ -45,4 +45,12 @@ static inline uint32_t lrd_item_bytes(uint32_t key_len, uint32_t value_len, uint
     return ((uint32_t)sizeof(struct lrd_item) + key_len + value_len + granule - 1) & ~(granule - 1);
 }
 
+/* What an item with this header adds to its block's live word. */
+static inline uint64_t lrd_item_live(struct lrd_item_head h, uint32_t granule_shift)
+{
+    uint32_t used = (uint32_t)sizeof(struct lrd_item) + lrd_item_key_len(h) + lrd_item_value_len(h);
+    uint32_t bytes = lrd_item_bytes(lrd_item_key_len(h), lrd_item_value_len(h), granule_shift);
+    return lrd_live_make(1, bytes, bytes - used);
+}
+
 #endif

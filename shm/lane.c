@@ -11,16 +11,16 @@
 static uint64_t commit_bytes(uint32_t n_cells) { return ((uint64_t)n_cells * sizeof(lrd_u64) + LRD_PAGE - 1) & ~(uint64_t)(LRD_PAGE - 1); }
 static uint64_t ring_bytes(uint32_t n_cells) { return (uint64_t)n_cells * LRD_CELL; }
 
-uint64_t lrd_lane_bytes(uint32_t n_cells) { return sizeof(struct lrd_lane) + commit_bytes(n_cells) + ring_bytes(n_cells); }
+uint64_t lrd_lane_bytes(uint32_t n_cells, uint32_t mark_bytes) { return sizeof(struct lrd_lane) + commit_bytes(n_cells) + mark_bytes + ring_bytes(n_cells); }
 
-int lrd_lane_create(uint32_t n_cells, uint32_t index)
+int lrd_lane_create(uint32_t n_cells, uint32_t mark_bytes, uint32_t index)
 {
     int fd = memfd_create("larder-lane", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
     int err = 0;
     void *p = MAP_FAILED;
-    uint64_t bytes = lrd_lane_bytes(n_cells);
+    uint64_t bytes = lrd_lane_bytes(n_cells, mark_bytes);
     /* Populated here, so that no touch of it can fail later, in whichever process and memory cgroup; unless the client punches
      * holes into its own lane: then the pages that come back are zeros, which are no records. */
     if (ftruncate(fd, (off_t)bytes) < 0 || fallocate(fd, 0, 0, (off_t)bytes) < 0 || fchmod(fd, 0600) < 0)
@@ -55,10 +55,10 @@ static int check_lane_fd(int fd, uint64_t bytes)
     return 0;
 }
 
-int lrd_lane_map(int fd, uint32_t n_cells, struct lrd_ring *ring)
+int lrd_lane_map(int fd, uint32_t n_cells, uint32_t mark_bytes, struct lrd_ring *ring)
 {
-    uint64_t bytes = lrd_lane_bytes(n_cells), cells = ring_bytes(n_cells);
-    if (n_cells < 64 || n_cells > 1u << 15 || (n_cells & (n_cells - 1)) != 0 || check_lane_fd(fd, bytes) < 0)
+    uint64_t bytes = lrd_lane_bytes(n_cells, mark_bytes), cells = ring_bytes(n_cells);
+    if (n_cells < 64 || n_cells > 1u << 15 || (n_cells & (n_cells - 1)) != 0 || mark_bytes % LRD_PAGE != 0 || check_lane_fd(fd, bytes) < 0)
         return -EINVAL;
     /* One reservation, so that both maps lie behind each other and unmapping is one call. */
     unsigned char *base = mmap(NULL, bytes + cells, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -72,6 +72,8 @@ int lrd_lane_map(int fd, uint32_t n_cells, struct lrd_ring *ring)
     }
     ring->lane = (struct lrd_lane *)(void *)base;
     ring->commit = (lrd_u64 *)(void *)(base + sizeof(struct lrd_lane));
+    ring->marks = mark_bytes > 0 ? base + bytes - cells - mark_bytes : NULL;
+    ring->mark_bytes = mark_bytes;
     ring->cells = base + bytes - cells;
     ring->n_cells = n_cells;
     ring->lap_shift = (uint32_t)__builtin_ctz(n_cells);
@@ -81,6 +83,6 @@ int lrd_lane_map(int fd, uint32_t n_cells, struct lrd_ring *ring)
 void lrd_lane_unmap(struct lrd_ring *ring)
 {
     if (ring->lane != NULL)
-        munmap(ring->lane, lrd_lane_bytes(ring->n_cells) + ring_bytes(ring->n_cells));
+        munmap(ring->lane, lrd_lane_bytes(ring->n_cells, ring->mark_bytes) + ring_bytes(ring->n_cells));
     ring->lane = NULL;
 }

@@ -2,7 +2,7 @@
  *
  * The segment (a sealed memfd, one per daemon; the worker writes it, everybody else can only read):
  *
- *   header | namespaces | counters | lane words | journal | block words | descriptors | table | arena
+ *   header | namespaces | counters | lane words | credits | journal | pauses | departures | block words | descriptors | table | arena
  *
  *   The header names the offset and size of each part; every part begins on a page, table and arena on 2 MiB. Offsets, never
  *   pointers: each process maps the segment where it likes.
@@ -19,7 +19,8 @@
  *
  * A lane (a sealed memfd of its own for every attachment, written by that client and read by the worker, which trusts no byte of it):
  *
- *   lane header | commit words (8 bytes per cell) | cells (64 bytes each; mapped twice in a row, so a record never wraps)
+ *   lane header | commit words (8 bytes per cell) | mark map (a byte per bucket, or none) | cells (64 bytes each; mapped twice in a row, so a
+ *   record never wraps)
  *
  * A change of an offset changes LRD_LAYOUT_VERSION and tests/layout.txt.
  */
@@ -31,9 +32,10 @@
 #include <stdint.h>
 
 #include "shm/atomic.h"
+#include "shm/histogram.h"
 
 #define LRD_MAGIC UINT64_C(0x314745534452414c) /* "LARDSEG1" in memory */
-#define LRD_LAYOUT_VERSION 1u
+#define LRD_LAYOUT_VERSION 2u
 
 #define LRD_LINE 64u
 #define LRD_PAGE 4096u
@@ -43,9 +45,10 @@
 #define LRD_KEY_MAX 1024u
 #define LRD_VALUE_MAX ((1u << 24) - 1)           /* value_len:24; half a block is the tighter limit */
 #define LRD_EXPIRES_MAX ((UINT64_C(1) << 40) - 1) /* 34 years of milliseconds */
-#define LRD_NAMESPACES 64u
+#define LRD_NAMESPACES 64u                       /* the last is never live: who has no namespace in a segment looks there */
+#define LRD_NS_NOWHERE (LRD_NAMESPACES - 1)
 #define LRD_NAMESPACE_NAME 32u                   /* bytes, with the final NUL */
-#define LRD_BLOCK_SHIFT_MIN 16u
+#define LRD_BLOCK_SHIFT_MIN 12u
 #define LRD_BLOCK_SHIFT_MAX 21u
 
 /* ---- header ---- */
@@ -54,7 +57,10 @@ enum lrd_part_id {
     LRD_PART_NAMESPACES,
     LRD_PART_COUNTERS,
     LRD_PART_LANES,
+    LRD_PART_CREDITS,
     LRD_PART_JOURNAL,
+    LRD_PART_PAUSES,
+    LRD_PART_DEPARTURES,
     LRD_PART_BLOCK_WORDS,
     LRD_PART_DESCRIPTORS,
     LRD_PART_TABLE,
@@ -82,6 +88,10 @@ struct lrd_geometry {
     uint32_t n_cells;       /* of each lane's ring; a power of two */
     uint32_t item_max;      /* bytes of the largest item, header and padding included */
     uint32_t average_item;  /* bytes of key and value the table was sized for; said by stat */
+    uint32_t n_departures;  /* entries of that ring; a power of two */
+    uint32_t mark_bytes;    /* of a lane's mark map: one for each bucket, in whole pages */
+    uint32_t n_mark_maps;   /* lanes that may have one at a time; others sample */
+    uint32_t pad;
 };
 
 enum lrd_page_tier { LRD_PAGES_SMALL = 1, LRD_PAGES_THP, LRD_PAGES_HUGETLB };
@@ -110,31 +120,70 @@ struct lrd_header {
     lrd_u64 keeper_pid;
     lrd_u64 numa_node;     /* + 1; 0: none asked for */
     unsigned char pad4[16];
-    unsigned char rest[LRD_PAGE - 576];
+    /* line 9: the worker as the kernel sees it, measured when a client asks (LRD_RECORD_MEASURE) */
+    lrd_u64 measured;         /* measurements; stored last, with release */
+    lrd_u64 measured_ms;      /* segment time of the last */
+    lrd_u64 kernel_segment;   /* bytes resident, by mapping: the segment (huge pages counted) */
+    lrd_u64 kernel_lanes;     /* all lanes */
+    lrd_u64 kernel_private;   /* anonymous memory: heap, stacks, data */
+    lrd_u64 kernel_files;     /* programs and libraries */
+    lrd_u64 private_bytes;    /* what the writer knows it has allocated for its notes: part of kernel_private */
+    unsigned char pad5[8];
+    unsigned char rest[LRD_PAGE - 640];
 };
 static_assert(offsetof(struct lrd_header, geometry) == 64, "line 1");
 static_assert(offsetof(struct lrd_header, parts) == 192, "line 3");
 static_assert(offsetof(struct lrd_header, heartbeat_ms) == 448, "line 7");
 static_assert(offsetof(struct lrd_header, page_bytes) == 512, "line 8");
+static_assert(offsetof(struct lrd_header, measured) == 576, "line 9");
 static_assert(sizeof(struct lrd_header) == LRD_PAGE, "a page");
 
 /* ---- namespaces ---- */
 enum lrd_ns_state { LRD_NS_NONE, LRD_NS_LIVE };
 
+enum lrd_policy {
+    LRD_POLICY_EVICT,  /* what is worth least makes room */
+    LRD_POLICY_FIFO,   /* the oldest makes room */
+    LRD_POLICY_REFUSE, /* nothing makes room: a write takes credit at the call, or is refused there */
+    LRD_N_POLICIES
+};
+
+#define LRD_CREDITS 8u /* namespaces that refuse eviction, at most */
+#define LRD_NO_CREDIT LRD_CREDITS
+
 struct lrd_namespace {
-    /* line 0: read by every get, written by the worker when something about the namespace changes */
+    /* line 0: read by every get and set, written by the worker when something about the namespace changes. The state goes last. */
     lrd_u32 epoch; /* counts resets; starts at 1 */
     lrd_u32 state;
     lrd_u64 default_ttl_ms; /* 0: none */
-    uint32_t policy;        /* room for the next layout; 0 */
-    uint32_t pad0;
+    lrd_u32 policy;         /* enum lrd_policy */
+    lrd_u32 credit;         /* its account in each lane, below LRD_CREDITS; LRD_NO_CREDIT unless it refuses */
     char name[LRD_NAMESPACE_NAME];
-    uint64_t pad1;
+    lrd_u64 largest;        /* of a namespace that refuses: bytes of the largest item that credit was given for since it was empty */
     /* line 1: written by the worker */
-    unsigned char rest[64];
+    lrd_u64 min_blocks;     /* never taken away by others; of a namespace that refuses both are the same */
+    lrd_u64 max_blocks;
+    lrd_u64 reset_every_ms; /* 0: not by the clock */
+    lrd_u64 resets;         /* since it was made */
+    lrd_u64 reset_ms;       /* segment time of the last */
+    lrd_u64 reset_ns;       /* the longest that one took in the writer */
+    lrd_u64 by_client;      /* 1: made by a client that is not an administrator */
+    uint64_t pad;
 };
-static_assert(offsetof(struct lrd_namespace, rest) == 64, "line 1");
+static_assert(offsetof(struct lrd_namespace, min_blocks) == 64, "line 1");
 static_assert(sizeof(struct lrd_namespace) == 128, "two lines");
+
+/* What a namespace is made of: as a value in a record, and what programs pass around. */
+struct lrd_ns_spec {
+    char name[LRD_NAMESPACE_NAME];
+    uint32_t policy;
+    uint32_t pad;
+    uint64_t min_bytes;      /* rounded up to whole blocks */
+    uint64_t max_bytes;      /* rounded down; 0: all there is */
+    uint64_t default_ttl_ms; /* 0: none */
+    uint64_t reset_every_ms; /* 0: never */
+};
+static_assert(sizeof(struct lrd_ns_spec) == 72, "fixed");
 
 /* ---- table ---- */
 #define LRD_SLOTS 7u
@@ -145,16 +194,22 @@ struct lrd_bucket {
 };
 static_assert(sizeof(struct lrd_bucket) == LRD_LINE, "a line");
 
+/* Fewer bits in tests that see a generation come round. */
+#ifndef LRD_GENERATION_BITS
+#define LRD_GENERATION_BITS 16u
+#endif
+#define LRD_GENERATION_MASK ((1u << LRD_GENERATION_BITS) - 1)
+
 #define LRD_TAG_BITS 14u
 #define LRD_TAG_MASK ((1u << LRD_TAG_BITS) - 1)
 
 static inline uint64_t lrd_slot_make(uint32_t tag, uint32_t displacement, uint32_t generation, uint32_t location)
 {
-    return (uint64_t)tag << 50 | (uint64_t)displacement << 48 | (uint64_t)(generation & 0xffff) << 32 | location;
+    return (uint64_t)tag << 50 | (uint64_t)displacement << 48 | (uint64_t)(generation & LRD_GENERATION_MASK) << 32 | location;
 }
 static inline uint32_t lrd_slot_tag(uint64_t slot) { return (uint32_t)(slot >> 50); }
 static inline uint32_t lrd_slot_displacement(uint64_t slot) { return (uint32_t)(slot >> 48) & 3; }
-static inline uint32_t lrd_slot_generation(uint64_t slot) { return (uint32_t)(slot >> 32) & 0xffff; }
+static inline uint32_t lrd_slot_generation(uint64_t slot) { return (uint32_t)(slot >> 32) & LRD_GENERATION_MASK; }
 static inline uint32_t lrd_slot_location(uint64_t slot) { return (uint32_t)slot; }
 
 /* ---- blocks ---- */
@@ -167,20 +222,82 @@ enum lrd_block_state { LRD_BLOCK_FREE, LRD_BLOCK_OPEN, LRD_BLOCK_FULL };
 /* The worker's notes about a block; larderctl reads them. Readers of items never do. */
 struct lrd_descriptor {
     lrd_u64 state;          /* enum lrd_block_state */
-    lrd_u64 ns;
+    lrd_u64 owner;          /* namespace, chain, and when generation_seen was noted: see below */
     lrd_u64 used;           /* bytes written, from the block's start; stored before a slot that lies below it */
-    lrd_u64 live;           /* live items:32 | their bytes:32, padding included */
+    lrd_u64 live;           /* live items, their bytes, and how many of those are padding: see below */
     lrd_u64 latest_expiry;  /* ms; LRD_EXPIRES_MAX + 1 when an item never expires; stored before the slot */
     lrd_u64 sequence;       /* order of opening; 0 before the first */
-    lrd_u32 generation_swept; /* generation when the last completed sweep began */
-    lrd_u32 generation_seen;  /* generation when the running sweep began */
-    uint64_t pad;
+    lrd_u32 generation_swept; /* no slot is left of a generation below this one */
+    lrd_u32 generation_seen;  /* the same can be said of this one when two more sweeps were completed since it was noted */
+    lrd_u64 freed;          /* how it was freed the last time: see below */
 };
 static_assert(sizeof(struct lrd_descriptor) == LRD_LINE, "a line");
 
-static inline uint64_t lrd_live_make(uint32_t items, uint32_t bytes) { return (uint64_t)items << 32 | bytes; }
-static inline uint32_t lrd_live_items(uint64_t live) { return (uint32_t)(live >> 32); }
-static inline uint32_t lrd_live_bytes(uint64_t live) { return (uint32_t)live; }
+/* A namespace's blocks stand in chains, oldest first: two queues by up to four classes of time to live. */
+enum lrd_queue { LRD_QUEUE_SMALL, LRD_QUEUE_MAIN, LRD_N_QUEUES };
+#define LRD_TTL_CLASSES 4u
+#define LRD_CHAINS 8u /* queue * LRD_TTL_CLASSES + class */
+
+/* owner: sweeps completed when generation_seen was noted:32 | chain:24 | namespace:8 */
+static inline uint64_t lrd_owner_make(uint32_t ns, uint32_t chain, uint32_t sweeps) { return (uint64_t)sweeps << 32 | (uint64_t)chain << 8 | ns; }
+static inline uint32_t lrd_owner_sweeps(uint64_t owner) { return (uint32_t)(owner >> 32); }
+static inline uint32_t lrd_owner_ns(uint64_t owner) { return (uint32_t)owner & 0xff; }
+static inline uint32_t lrd_owner_chain(uint64_t owner) { return (uint32_t)(owner >> 8) & (LRD_CHAINS - 1); }
+
+/* live items:20 | their bytes, padding included:22 | padding:22. A block has at most 2^21 bytes. */
+static inline uint64_t lrd_live_make(uint32_t items, uint32_t bytes, uint32_t padding) { return (uint64_t)items << 44 | (uint64_t)bytes << 22 | padding; }
+static inline uint32_t lrd_live_items(uint64_t live) { return (uint32_t)(live >> 44); }
+static inline uint32_t lrd_live_bytes(uint64_t live) { return (uint32_t)(live >> 22) & 0x3fffff; }
+static inline uint32_t lrd_live_padding(uint64_t live) { return (uint32_t)live & 0x3fffff; }
+
+/* ---- departures: why an item is not there any more ---- */
+enum lrd_cause {
+    LRD_CAUSE_NONE,
+    LRD_CAUSE_EXPIRED,
+    LRD_CAUSE_EVICTED,
+    LRD_CAUSE_DELETED,
+    LRD_CAUSE_RESET,
+    LRD_CAUSE_NO_ROOM, /* all four buckets of a put were full */
+    LRD_CAUSE_EMPTY,   /* of a block: nothing in it was alive */
+    LRD_N_CAUSES
+};
+
+/* freed: cause:8 | namespace:8 | segment time in ms:40. A dead slot whose generation is the one before its block's died of this. */
+static inline uint64_t lrd_freed_make(enum lrd_cause cause, uint32_t ns, uint64_t now_ms) { return (uint64_t)cause << 48 | (uint64_t)ns << 40 | now_ms; }
+static inline enum lrd_cause lrd_freed_cause(uint64_t freed) { return (enum lrd_cause)(freed >> 48); }
+static inline uint32_t lrd_freed_ns(uint64_t freed) { return (uint32_t)(freed >> 40) & 0xff; }
+static inline uint64_t lrd_freed_ms(uint64_t freed) { return freed & LRD_EXPIRES_MAX; }
+
+struct lrd_departure {
+    lrd_u64 who;  /* home bucket:32 | tag:14 | namespace:6 | cause:4 | ever read:8 */
+    lrd_u64 when; /* segment time in ms:40 | time to live that was left:24, in ms below 2^23, else 2^23 + seconds; all ones: would never have expired */
+};
+
+struct lrd_departures {
+    lrd_u64 n; /* entries ever written; entry i is at i & (n_departures - 1). See departures.h. */
+    uint64_t pad[7];
+    /* the entries follow */
+};
+static_assert(sizeof(struct lrd_departures) == LRD_LINE, "a line");
+
+/* ---- credit: what a lane may still write into a namespace that refuses eviction. Written by the worker. ---- */
+struct lrd_credit {
+    lrd_u64 granted_bytes; /* since the client attached */
+    lrd_u64 granted_items;
+    lrd_u64 used_bytes;    /* by records that were applied or discarded; what lies between is promised */
+    lrd_u64 used_items;
+};
+
+struct lrd_lane_credit {
+    struct lrd_credit of[LRD_CREDITS];
+};
+static_assert(sizeof(struct lrd_lane_credit) == 256, "four lines");
+
+/* ---- pauses: time between two looks of the writer at its rings, ns ---- */
+struct lrd_pauses {
+    struct lrd_histogram own;       /* its own work */
+    struct lrd_histogram scheduler; /* over 20 us, and another thread ran on its core meanwhile */
+};
 
 /* ---- items ---- */
 enum lrd_item_kind { LRD_ITEM_PLAIN };
@@ -200,6 +317,9 @@ enum lrd_lane_state {
     LRD_LANE_DYING     /* its client is gone: apply what is committed, then free */
 };
 
+#define LRD_RIGHT_ADMIN 1u  /* client of root or of the daemon's user: makes and resets namespaces */
+#define LRD_RIGHT_CREATE 2u /* may make namespaces within what --client-namespaces leaves */
+
 struct lrd_lane_words {
     /* line 0: changes with every record applied */
     lrd_u64 applied;  /* position: every record below is applied; acquire here pairs with the journal's release */
@@ -214,7 +334,9 @@ struct lrd_lane_words {
     lrd_u32 answered;
     lrd_u64 client_pid;  /* as the kernel told at attach; 0 where pids do not reach */
     lrd_u64 attached_ms;
-    uint64_t pad2[4];
+    lrd_u64 rights;      /* LRD_RIGHT_...: what its client may ask of the daemon */
+    lrd_u64 mark_bytes;  /* of its mark map; 0: it samples */
+    uint64_t pad2[2];
 };
 static_assert(offsetof(struct lrd_lane_words, parked) == 64, "line 1");
 static_assert(sizeof(struct lrd_lane_words) == 128, "two lines");
@@ -254,16 +376,43 @@ static_assert(offsetof(struct lrd_journal, sweep_cursor) == 128, "line 2");
 static_assert(offsetof(struct lrd_journal, step) == 192, "line 3");
 static_assert(sizeof(struct lrd_journal) <= LRD_PAGE, "a page");
 
-/* ---- counters: u64 each, in the order of counters.def ---- */
+/* ---- counters: a row for each namespace, u64 each in the order of counters.def. What belongs to no namespace is counted in row 0. ---- */
 enum lrd_counter_id {
-#define LRD_COUNTER(name, unit, help) LRD_C_##name,
+#define LRD_COUNTER(name, unit, scope, help) LRD_C_##name,
 #include "shm/counters.def"
 #undef LRD_COUNTER
     LRD_N_COUNTERS
 };
 
 /* ---- lane: written by its client, read by the worker ---- */
-enum lrd_record_kind { LRD_RECORD_SET = 1, LRD_RECORD_DELETE = 2 };
+enum lrd_record_kind {
+    LRD_RECORD_SET = 1,
+    LRD_RECORD_DELETE = 2,
+    /* Requests: a waiter finds the result in the lane (struct lrd_lane, answer). At most one at a time in a lane. */
+    LRD_RECORD_NS_CREATE = 3, /* value: struct lrd_ns_spec. No key. */
+    LRD_RECORD_NS_RESET = 4,  /* ns. No key, no value. */
+    LRD_RECORD_CREDIT = 5,    /* ns; value: struct lrd_credit_ask */
+    LRD_RECORD_MEASURE = 6    /* measure memory (lrd_header.measured). No key, no value. */
+};
+
+struct lrd_credit_ask {
+    uint64_t bytes;   /* that are needed at once */
+    uint32_t items;
+    uint32_t largest; /* bytes of the largest of them */
+};
+static_assert(sizeof(struct lrd_credit_ask) == 16, "fixed");
+
+/* Result of a request. */
+enum lrd_answer {
+    LRD_ANSWER_OK,
+    LRD_ANSWER_DENIED,     /* this client may not */
+    LRD_ANSWER_EXISTS,     /* there is a namespace of that name and it was made differently */
+    LRD_ANSWER_NO_QUOTA,   /* minimum or maximum do not fit */
+    LRD_ANSWER_TOO_MANY,   /* no room for another namespace, or another that refuses */
+    LRD_ANSWER_NO_NS,      /* no such namespace */
+    LRD_ANSWER_FULL,       /* no credit */
+    LRD_ANSWER_MALFORMED
+};
 
 /* First bytes of a record; key and value follow at once. Payload never looks like a commit word: those are elsewhere. */
 struct lrd_record {
@@ -288,7 +437,9 @@ static inline uint64_t lrd_commit_make(uint64_t lap, uint32_t cells, uint32_t ki
 {
     return lap << 24 | (uint64_t)(cells & 0xffff) << 8 | kind;
 }
+#define LRD_COMMIT_DISCARDED 0xffu /* kind, stored by the writer before the applied position: the record was not applied */
 static inline uint64_t lrd_commit_lap(uint64_t w) { return w >> 24; }
+static inline uint32_t lrd_commit_kind(uint64_t w) { return (uint32_t)w & 0xff; }
 static inline uint32_t lrd_commit_cells(uint64_t w) { return (uint32_t)(w >> 8) & 0xffff; }
 
 /* What threads of the client count, a line for each of the first 15; the last line is for all others. */
@@ -298,6 +449,10 @@ struct lrd_lane_stats {
 };
 static_assert(sizeof(struct lrd_lane_stats) == LRD_LINE, "a line");
 #define LRD_STAT_LINES 16u
+
+/* A lane without a mark map notes the hash of one hit in LRD_SAMPLE_EACH here instead. */
+#define LRD_SAMPLES 1024u
+#define LRD_SAMPLE_EACH 16u
 
 struct lrd_lane {
     /* line 0: fixed by the daemon before the client sees it, for people who look; nobody relies on it */
@@ -311,20 +466,34 @@ struct lrd_lane {
     /* line 2: waiters */
     lrd_u32 waiting; /* set by who sleeps on lane_words.woken, taken by the writer */
     unsigned char pad2[60];
-    /* lines 3-18 */
+    /* line 3: the result of the last request, written by the writer before the applied position passes it */
+    lrd_u64 answer_position; /* of the record */
+    lrd_u64 answer;          /* enum lrd_answer */
+    unsigned char pad3[48];
+    /* lines 4-19 */
     struct lrd_lane_stats stats[LRD_STAT_LINES];
-    unsigned char rest[LRD_PAGE - 3 * 64 - LRD_STAT_LINES * 64];
+    /* lines 20-21: credit taken by the client's threads, bytes and items of each account; compared with what is granted */
+    lrd_u64 taken_bytes[LRD_CREDITS];
+    lrd_u64 taken_items[LRD_CREDITS];
+    /* line 22 */
+    lrd_u64 samples; /* ever written */
+    unsigned char pad4[56];
+    unsigned char rest[LRD_PAGE - 23 * 64];
+    lrd_u64 sample[LRD_SAMPLES];
 };
 static_assert(offsetof(struct lrd_lane, tail) == 64, "line 1");
 static_assert(offsetof(struct lrd_lane, waiting) == 128, "line 2");
-static_assert(offsetof(struct lrd_lane, stats) == 192, "line 3");
-static_assert(sizeof(struct lrd_lane) == LRD_PAGE, "a page");
+static_assert(offsetof(struct lrd_lane, answer_position) == 192, "line 3");
+static_assert(offsetof(struct lrd_lane, stats) == 256, "line 4");
+static_assert(offsetof(struct lrd_lane, taken_bytes) == 20 * 64, "line 20");
+static_assert(offsetof(struct lrd_lane, samples) == 22 * 64, "line 22");
+static_assert(sizeof(struct lrd_lane) == 3 * LRD_PAGE, "three pages");
 
 /* Changes when a struct does; the version says it to people, the hash to programs built from different trees. */
 #define LRD_LAYOUT_HASH                                                                                                          \
     ((uint32_t)(LRD_LAYOUT_VERSION * 2654435761u + sizeof(struct lrd_header) * 31u + sizeof(struct lrd_namespace) * 37u +        \
                 sizeof(struct lrd_bucket) * 41u + sizeof(struct lrd_descriptor) * 43u + sizeof(struct lrd_item) * 47u +          \
                 sizeof(struct lrd_lane_words) * 53u + sizeof(struct lrd_journal) * 59u + sizeof(struct lrd_record) * 61u +       \
-                sizeof(struct lrd_lane) * 67u + (unsigned)LRD_N_COUNTERS * 71u + LRD_N_PARTS * 73u))
+                sizeof(struct lrd_lane) * 67u + sizeof(struct lrd_ns_spec) * 79u + sizeof(struct lrd_lane_credit) * 83u + (unsigned)LRD_N_COUNTERS * 71u + LRD_N_PARTS * 73u))
 
 #endif

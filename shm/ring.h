@@ -30,6 +30,8 @@ struct lrd_ring {
     struct lrd_lane *lane;
     lrd_u64 *commit;
     unsigned char *cells; /* 2 * n_cells * LRD_CELL bytes, the second half the same memory as the first */
+    unsigned char *marks; /* the lane's mark map, a byte per bucket; NULL: it has none (marks.h) */
+    uint32_t mark_bytes;
     uint32_t n_cells;
     uint32_t lap_shift;   /* n_cells == 1 << lap_shift */
 };

@@ -18,7 +18,8 @@ static int geometry_ok(const struct lrd_geometry *g, size_t bytes)
            g->n_pairs <= 1u << 30 && g->block_shift >= LRD_BLOCK_SHIFT_MIN && g->block_shift <= LRD_BLOCK_SHIFT_MAX && g->n_blocks >= 4 &&
            g->n_blocks <= UINT64_MAX >> (g->block_shift + 1) && g->granule_shift >= 3 && g->granule_shift <= 12 && g->n_lanes >= 1 &&
            g->n_lanes <= 1u << 16 && g->n_cells >= 64 && g->n_cells <= 1u << 15 && (g->n_cells & (g->n_cells - 1)) == 0 &&
-           g->item_max <= 1u << (g->block_shift - 1);
+           g->item_max <= 1u << (g->block_shift - 1) && g->n_departures >= 1 && (g->n_departures & (g->n_departures - 1)) == 0 &&
+           g->mark_bytes >= g->n_pairs * 2 && g->mark_bytes % LRD_PAGE == 0;
 }
 
 /* An average item, wherever in a line it begins. */
@@ -47,14 +48,17 @@ enum lrd_segment_state lrd_reader_init(struct lrd_reader *r, const void *base, s
     const unsigned char *b = base;
     uint64_t n = g.segment_bytes;
     const void *namespaces = part_at(h, b, LRD_PART_NAMESPACES, n, LRD_NAMESPACES * sizeof(struct lrd_namespace));
-    const void *counters = part_at(h, b, LRD_PART_COUNTERS, n, LRD_N_COUNTERS * sizeof(lrd_u64));
+    const void *counters = part_at(h, b, LRD_PART_COUNTERS, n, (uint64_t)LRD_NAMESPACES * LRD_N_COUNTERS * sizeof(lrd_u64));
     const void *lanes = part_at(h, b, LRD_PART_LANES, n, g.n_lanes * sizeof(struct lrd_lane_words));
     const void *journal = part_at(h, b, LRD_PART_JOURNAL, n, sizeof(struct lrd_journal));
     const void *block_words = part_at(h, b, LRD_PART_BLOCK_WORDS, n, g.n_blocks * sizeof(lrd_u64));
     const void *descriptors = part_at(h, b, LRD_PART_DESCRIPTORS, n, g.n_blocks * sizeof(struct lrd_descriptor));
+    const void *credits = part_at(h, b, LRD_PART_CREDITS, n, g.n_lanes * sizeof(struct lrd_lane_credit));
+    const void *pauses = part_at(h, b, LRD_PART_PAUSES, n, sizeof(struct lrd_pauses));
+    const void *departures = part_at(h, b, LRD_PART_DEPARTURES, n, sizeof(struct lrd_departures) + (uint64_t)g.n_departures * sizeof(struct lrd_departure));
     const void *table = part_at(h, b, LRD_PART_TABLE, n, (uint64_t)g.n_pairs * 2 * sizeof(struct lrd_bucket));
     const void *arena = part_at(h, b, LRD_PART_ARENA, n, (uint64_t)g.n_blocks << g.block_shift);
-    if (!namespaces || !counters || !lanes || !journal || !block_words || !descriptors || !table || !arena)
+    if (!namespaces || !counters || !lanes || !journal || !credits || !pauses || !departures || !block_words || !descriptors || !table || !arena)
         return LRD_SEGMENT_DAMAGED;
 
     *r = (struct lrd_reader){
@@ -75,6 +79,9 @@ enum lrd_segment_state lrd_reader_init(struct lrd_reader *r, const void *base, s
         .lanes = lanes,
         .journal = journal,
         .descriptors = descriptors,
+        .credits = credits,
+        .pauses = pauses,
+        .departures = departures,
         .geometry = g,
     };
     return LRD_SEGMENT_GOOD;

@@ -30,6 +30,9 @@ struct lrd_reader {
     const struct lrd_lane_words *lanes;
     const struct lrd_journal *journal;
     const struct lrd_descriptor *descriptors;
+    const struct lrd_lane_credit *credits;
+    const struct lrd_pauses *pauses;
+    const struct lrd_departures *departures;
     struct lrd_geometry geometry; /* a copy, checked against the mapping */
 };
 
@@ -43,6 +46,9 @@ struct lrd_store {
     struct lrd_journal *journal;
     lrd_u64 *block_words;
     struct lrd_descriptor *descriptors;
+    struct lrd_lane_credit *credits;
+    struct lrd_pauses *pauses;
+    struct lrd_departures *departures;
     struct lrd_bucket *buckets;
     unsigned char *arena;
     unsigned char *base;
@@ -59,10 +65,29 @@ enum lrd_segment_state {
 /* Looks at a mapping of `bytes` bytes and fills *r if it is good. Believes no number before it was checked: the peer may be anybody. */
 enum lrd_segment_state lrd_reader_init(struct lrd_reader *r, const void *base, size_t bytes);
 
+static inline uint32_t lrd_n_buckets(const struct lrd_reader *r) { return r->n_pairs * 2; }
+
+/* The counters of a namespace. */
+static inline const lrd_u64 *lrd_ns_counters(const struct lrd_reader *r, uint32_t ns) { return r->counters + (size_t)ns * LRD_N_COUNTERS; }
+
+/* A counter of the segment: the sum over its namespaces. */
+static inline uint64_t lrd_counter_sum(const struct lrd_reader *r, enum lrd_counter_id id)
+{
+    uint64_t sum = 0;
+    for (uint32_t ns = 0; ns < LRD_NAMESPACES; ns++)
+        sum += lrd_load_relaxed(&lrd_ns_counters(r, ns)[id]);
+    return sum;
+}
+
 /* A line about a state other than good. Static memory. */
 const char *lrd_segment_state_text(enum lrd_segment_state state);
 
-/* ---- writing half: segment.c ---- */
+/* ---- writing half: segment_make.c ---- */
+
+/* The same, to count in. */
+static inline lrd_u64 *lrd_store_counter(struct lrd_store *s, uint32_t ns, enum lrd_counter_id id) { return &s->counters[(size_t)ns * LRD_N_COUNTERS + id]; }
+
+#define LRD_BLOCKS_LEAST 8u /* a plan with fewer is refused */
 
 struct lrd_plan {
     uint64_t memory_bytes;  /* the segment's total, rounded down to 2 MiB */
@@ -71,10 +96,14 @@ struct lrd_plan {
     uint32_t n_lanes;
     uint32_t ring_bytes;    /* cells of one lane; rounded up to a power of two; raised to twice the largest item */
     uint32_t block_shift;   /* 0: chosen from the arena's size */
+    uint32_t n_blocks;      /* 0: as many as fit; else at most so many, LRD_BLOCKS_LEAST or more, and the rest of the memory is left to the table */
 };
 
 /* Reckons sizes and offsets. 0; -EINVAL: too little memory for a table and 8 blocks (the smallest that works is in *least_bytes). Pure. */
 int lrd_segment_plan(const struct lrd_plan *plan, struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], uint64_t *least_bytes);
+
+/* Offsets and sizes of all parts for numbers of blocks, pairs, lanes and departures that are given; where the last ends. */
+void lrd_segment_lay(const struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], uint64_t *end);
 
 /* Makes an empty segment of zeroed memory at base and fills *s. The magic is stored last. `seed` and `id` are random, `now_ns` is CLOCK_MONOTONIC. */
 void lrd_segment_format(struct lrd_store *s, void *base, const struct lrd_geometry *g, const struct lrd_part parts[LRD_N_PARTS]);

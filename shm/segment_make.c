@@ -5,16 +5,18 @@
 #include <string.h>
 
 #include "shm/item.h"
+#include "shm/namespace.h"
 
 /* Of the table when the arena is full: no put without room up to 0.75, 1.2 lines per hit at 0.70 (HACKING.md). */
 #define LOAD_DEFAULT 0.70
 
 /* The arena is cut into about this many blocks: enough that the spare ones and the open one are under 3 %, few enough that block words stay in L1. */
 #define BLOCKS_WANTED 128u
-#define BLOCKS_LEAST 8u
 
 /* The table's index has 32 bits, of buckets: 1 TiB of arena at 100 bytes an item. Beyond, the table is fuller than asked for. */
 #define PAIRS_MOST (1u << 30)
+
+#define MARKS_LEAST (UINT64_C(1) << 20)
 
 #define MEMORY_LEAST (4 * (uint64_t)LRD_HUGE)
 
@@ -44,19 +46,40 @@ static uint64_t lay(struct lrd_part *part, uint64_t off, uint64_t bytes, uint64_
     return part->off + part->bytes;
 }
 
-/* All parts for a given number of blocks and pairs; the end of the last. */
-static uint64_t lay_all(const struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS])
+void lrd_segment_lay(const struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], uint64_t *end)
 {
     uint64_t align = g->segment_bytes >= 16 * (uint64_t)LRD_HUGE ? LRD_HUGE : LRD_PAGE; /* a small segment would be all padding */
     uint64_t off = lay(&parts[LRD_PART_HEADER], 0, sizeof(struct lrd_header), LRD_PAGE);
     off = lay(&parts[LRD_PART_NAMESPACES], off, LRD_NAMESPACES * sizeof(struct lrd_namespace), LRD_PAGE);
-    off = lay(&parts[LRD_PART_COUNTERS], off, LRD_N_COUNTERS * sizeof(lrd_u64), LRD_PAGE);
+    off = lay(&parts[LRD_PART_COUNTERS], off, (uint64_t)LRD_NAMESPACES * LRD_N_COUNTERS * sizeof(lrd_u64), LRD_PAGE);
     off = lay(&parts[LRD_PART_LANES], off, g->n_lanes * sizeof(struct lrd_lane_words), LRD_PAGE);
+    off = lay(&parts[LRD_PART_CREDITS], off, g->n_lanes * sizeof(struct lrd_lane_credit), LRD_PAGE);
     off = lay(&parts[LRD_PART_JOURNAL], off, sizeof(struct lrd_journal), LRD_PAGE);
+    off = lay(&parts[LRD_PART_PAUSES], off, sizeof(struct lrd_pauses), LRD_PAGE);
+    off = lay(&parts[LRD_PART_DEPARTURES], off, sizeof(struct lrd_departures) + (uint64_t)g->n_departures * sizeof(struct lrd_departure), LRD_PAGE);
     off = lay(&parts[LRD_PART_BLOCK_WORDS], off, g->n_blocks * sizeof(lrd_u64), LRD_PAGE);
     off = lay(&parts[LRD_PART_DESCRIPTORS], off, g->n_blocks * sizeof(struct lrd_descriptor), LRD_PAGE);
     off = lay(&parts[LRD_PART_TABLE], off, (uint64_t)g->n_pairs * 2 * sizeof(struct lrd_bucket), align);
-    return lay(&parts[LRD_PART_ARENA], off, (uint64_t)g->n_blocks << g->block_shift, align);
+    *end = lay(&parts[LRD_PART_ARENA], off, (uint64_t)g->n_blocks << g->block_shift, align);
+}
+
+/* Departures of about the last eighth of a cacheful, within reason: 16 KiB to 1 MiB. */
+static uint32_t departures_for(uint32_t n_pairs) { return 1u << log2_floor(clamp(n_pairs / 4, 1024, 65536)); }
+
+/* All maps together take at most 5 % of the arena's memory, or 1 MiB, which is less than a lane's ring; one is always allowed. */
+static void plan_marks(struct lrd_geometry *g)
+{
+    g->mark_bytes = (uint32_t)round_up((uint64_t)g->n_pairs * 2, LRD_PAGE);
+    uint64_t part = ((uint64_t)g->n_blocks << g->block_shift) / 20, budget = part > MARKS_LEAST ? part : MARKS_LEAST;
+    uint64_t maps = budget / g->mark_bytes;
+    g->n_mark_maps = maps < 1 ? 1 : maps > g->n_lanes ? g->n_lanes : (uint32_t)maps;
+}
+
+static bool fits(const struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], uint64_t memory)
+{
+    uint64_t end;
+    lrd_segment_lay(g, parts, &end);
+    return end <= memory;
 }
 
 static bool load_ok(double load) { return load <= 0 || (load >= 0.05 && load <= 0.9); }
@@ -86,13 +109,17 @@ static int plan_for(const struct lrd_plan *plan, struct lrd_geometry *g, struct 
 
     /* The table takes what it was reckoned to need; whole blocks take the rest. */
     g->n_blocks = (uint32_t)(arena >> g->block_shift) + 1;
+    if (plan->n_blocks != 0 && g->n_blocks > plan->n_blocks + 1)
+        g->n_blocks = plan->n_blocks + 1;
     do {
         g->n_blocks--;
         double items = (double)((uint64_t)g->n_blocks << g->block_shift) / (double)per_item;
         double pairs = items / load / LRD_SLOTS / 2;
         g->n_pairs = pairs < PAIRS_MOST - 2 ? (uint32_t)pairs + 2 : PAIRS_MOST;
-    } while (g->n_blocks > BLOCKS_LEAST && lay_all(g, parts) > memory);
-    return g->n_blocks < BLOCKS_LEAST || lay_all(g, parts) > memory ? -EINVAL : 0;
+        g->n_departures = departures_for(g->n_pairs);
+    } while (g->n_blocks > LRD_BLOCKS_LEAST && !fits(g, parts, memory));
+    plan_marks(g);
+    return g->n_blocks < LRD_BLOCKS_LEAST || !fits(g, parts, memory) ? -EINVAL : 0;
 }
 
 /* Tried, not reckoned: sizes depend on each other. */
@@ -118,7 +145,7 @@ int lrd_segment_plan(const struct lrd_plan *plan, struct lrd_geometry *g, struct
 {
     if (least_bytes)
         *least_bytes = MEMORY_LEAST;
-    if (plan->average_item == 0 || !load_ok(plan->load) || plan->n_lanes == 0)
+    if (plan->average_item == 0 || !load_ok(plan->load) || plan->n_lanes == 0 || (plan->n_blocks != 0 && plan->n_blocks < LRD_BLOCKS_LEAST))
         return -EINVAL;
     int err = plan_for(plan, g, parts);
     if (err != 0 && least_bytes)
@@ -132,13 +159,16 @@ static void fill_store(struct lrd_store *s, void *base)
     const struct lrd_part *parts = s->header->parts;
     void *const at[LRD_N_PARTS] = {
         b + parts[0].off, b + parts[1].off, b + parts[2].off, b + parts[3].off, b + parts[4].off,
-        b + parts[5].off, b + parts[6].off, b + parts[7].off, b + parts[8].off,
+        b + parts[5].off, b + parts[6].off, b + parts[7].off, b + parts[8].off, b + parts[9].off, b + parts[10].off, b + parts[11].off,
     };
     s->base = b;
     s->namespaces = at[LRD_PART_NAMESPACES];
     s->counters = at[LRD_PART_COUNTERS];
     s->lanes = at[LRD_PART_LANES];
+    s->credits = at[LRD_PART_CREDITS];
     s->journal = at[LRD_PART_JOURNAL];
+    s->pauses = at[LRD_PART_PAUSES];
+    s->departures = at[LRD_PART_DEPARTURES];
     s->block_words = at[LRD_PART_BLOCK_WORDS];
     s->descriptors = at[LRD_PART_DESCRIPTORS];
     s->buckets = at[LRD_PART_TABLE];
@@ -172,9 +202,7 @@ void lrd_segment_format(struct lrd_store *s, void *base, const struct lrd_geomet
         lrd_store32_relaxed(&s->descriptors[i].generation_swept, 1);
         lrd_store32_relaxed(&s->descriptors[i].generation_seen, 1);
     }
-    strcpy(s->namespaces[0].name, "default");
-    lrd_store32_relaxed(&s->namespaces[0].epoch, 1);
-    lrd_store32_relaxed(&s->namespaces[0].state, LRD_NS_LIVE);
+    lrd_ns_format(s->namespaces, g->n_blocks);
     /* Publishes all of the above; pairs with the acquire in lrd_reader_init(). */
     lrd_store_release(&h->magic, LRD_MAGIC);
     (void)lrd_store_init(s, base, g->segment_bytes);
@@ -191,9 +219,11 @@ void lrd_segment_clear(struct lrd_store *s)
         struct lrd_descriptor *d = &s->descriptors[i];
         uint64_t live = lrd_load_relaxed(&d->live);
         /* Counted as evicted, so that the counters go on adding up. */
-        lrd_add_own(&s->counters[LRD_C_evicted], lrd_live_items(live));
-        lrd_add_own(&s->counters[LRD_C_evicted_bytes], lrd_live_bytes(live));
-        lrd_add_own(&s->counters[LRD_C_blocks_freed], lrd_load_relaxed(&d->state) != LRD_BLOCK_FREE);
+        uint32_t ns = lrd_owner_ns(lrd_load_relaxed(&d->owner)) % LRD_NAMESPACES;
+        bool reset = lrd_block_word_epoch(w) != lrd_load32_relaxed(&s->namespaces[ns].epoch);
+        lrd_add_own(lrd_store_counter(s, ns, reset ? LRD_C_reset_items : LRD_C_evicted), lrd_live_items(live));
+        lrd_add_own(lrd_store_counter(s, ns, reset ? LRD_C_reset_bytes : LRD_C_evicted_bytes), lrd_live_bytes(live));
+        lrd_add_own(lrd_store_counter(s, ns, LRD_C_blocks_freed), lrd_load_relaxed(&d->state) != LRD_BLOCK_FREE);
         lrd_store32_relaxed(&d->generation_swept, lrd_block_word_generation(w) + 1); /* no slot is left of any earlier one */
         lrd_store32_relaxed(&d->generation_seen, lrd_block_word_generation(w) + 1);
         lrd_store_relaxed(&d->state, LRD_BLOCK_FREE);

@@ -25,6 +25,7 @@
 #include "shm/clock.h"
 #include "shm/hash.h"
 #include "shm/layout.h"
+#include "shm/marks.h"
 #include "shm/racy.h"
 #include "shm/segment.h"
 
@@ -143,7 +144,7 @@ __attribute__((always_inline)) static inline enum lrd_look lrd_table_look(const 
 }
 
 /* Looks at all places, in order, starting over as long as what it looked at changed under it. Counts on in get->restarts. */
-__attribute__((noinline, unused)) static enum lrd_outcome lrd_table_search(const struct lrd_reader *r, struct lrd_get *get)
+__attribute__((noinline, unused)) static enum lrd_outcome lrd_table_search(const struct lrd_reader *r, struct lrd_get *get, const struct lrd_marks *marks)
 {
     const lrd_u32 *epoch_word = &r->namespaces[get->ns].epoch;
     uint32_t tag = lrd_hash_tag(get->hash);
@@ -166,8 +167,11 @@ again:;
                 continue;
             enum lrd_outcome outcome;
             enum lrd_look look = lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome);
-            if (look == LRD_LOOK_DONE)
+            if (look == LRD_LOOK_DONE) {
+                if (marks != NULL && outcome != LRD_ABSENT)
+                    lrd_marks_set(marks, b, match & -match);
                 return outcome;
+            }
             if (look == LRD_LOOK_AGAIN) {
                 get->restarts++;
                 goto again;
@@ -177,11 +181,13 @@ again:;
     return LRD_ABSENT;
 }
 
-/* Finds the item and copies its value to get->buffer. Waits for nobody.
+/* Finds the item and copies its value to get->buffer. Waits for nobody. marks: where to leave a mark if there is such an item and it has not expired; NULL, a constant
+ * then, for who has no lane.
  *
  * Most items lie at home and no other has their tag there: that is tried in line, and everything else left to the search, which begins anew. Fewer instructions
- * mean that more of the next get is under way while this one waits for memory. */
-__attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get_at(const struct lrd_reader *r, struct lrd_get *get, const struct lrd_bucket *home)
+ * mean that more of the next get is under way while this one waits for memory. The mark is what was matched: if two slots have the tag, once in thousands, both get it. */
+__attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get_at(const struct lrd_reader *r, struct lrd_get *get, const struct lrd_bucket *home,
+                                                                                const struct lrd_marks *marks)
 {
     const lrd_u32 *epoch_word = &r->namespaces[get->ns].epoch;
     uint32_t epoch = lrd_load32_acquire(epoch_word); /* pairs as in lrd_table_search() */
@@ -193,20 +199,24 @@ __attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get_at(c
         enum lrd_outcome outcome;
         get->lines = 1;
         get->restarts = 0;
-        if (lrd_likely(slot != 0) && lrd_likely((look = lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome)) == LRD_LOOK_DONE))
+        if (lrd_likely(slot != 0) && lrd_likely((look = lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome)) == LRD_LOOK_DONE)) {
+            if (marks != NULL && lrd_likely(outcome != LRD_ABSENT))
+                lrd_marks_set(marks, home, match);
             return outcome;
+        }
     }
     /* A copy: a get whose address is known outside cannot be kept in registers. */
     struct lrd_get search = *get;
     search.restarts = look == LRD_LOOK_AGAIN;
-    enum lrd_outcome outcome = lrd_table_search(r, &search);
+    enum lrd_outcome outcome = lrd_table_search(r, &search, marks);
     *get = search;
     return outcome;
 }
 
+/* For who has no lane: leaves no mark. */
 __attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get(const struct lrd_reader *r, struct lrd_get *get)
 {
-    return lrd_table_get_at(r, get, lrd_table_home(r, get->hash));
+    return lrd_table_get_at(r, get, lrd_table_home(r, get->hash), NULL);
 }
 
 /* Fetches the first lines of the item, or the buckets it may lie in, as far as the home bucket tells: the second stage of a batch. Believes nothing. */
@@ -235,7 +245,19 @@ struct lrd_table {
     struct lrd_store *s;
     struct lrd_arena *a;
     struct lrd_journal_writer *j;
+    uint16_t *counts; /* by bucket: two bits for each slot, how often its item was seen to be read; private to the writer. NULL: not kept */
 };
+
+/* How often the item in a slot was seen to be read, 0 to 3. It follows the item when it moves. */
+static inline uint32_t lrd_table_count(const struct lrd_table *t, uint32_t bucket, uint32_t idx)
+{
+    return t->counts == NULL ? 0 : (uint32_t)t->counts[bucket] >> (2 * idx) & 3;
+}
+static inline void lrd_table_set_count(struct lrd_table *t, uint32_t bucket, uint32_t idx, uint32_t count)
+{
+    if (t->counts != NULL)
+        t->counts[bucket] = (uint16_t)((t->counts[bucket] & ~(3u << (2 * idx))) | count << (2 * idx));
+}
 
 /* An item that lies in the arena, whole, and has no slot yet. */
 struct lrd_new_item {
@@ -248,11 +270,30 @@ struct lrd_new_item {
 };
 
 /* Adds to the open intent the steps that make `item` the item of its key: it replaces the old one, or takes a vacant slot, or moves another item forward, or replaces a
- * victim. now_ms: expired items are the first victims. Returns the block in which an item died, or LRD_NO_BLOCK: lrd_arena_free_if_empty() after the commit. */
+ * victim: one that has expired, else the oldest of its own namespace, else the oldest of a namespace that has more than its minimum. Never one of a namespace that refuses eviction.
+ * Without any it is the new item that goes. Returns the block in which an item died, or LRD_NO_BLOCK: lrd_arena_free_if_empty() after the commit. */
 uint32_t lrd_table_put(struct lrd_table *t, const struct lrd_new_item *item, uint64_t now_ms);
 
 /* Adds to the open intent the steps that remove key's item, which dies in block *emptied. False: there is none (nothing added). */
-bool lrd_table_delete(struct lrd_table *t, uint32_t ns, const void *key, uint32_t key_len, uint64_t hash, uint32_t *emptied);
+bool lrd_table_delete(struct lrd_table *t, uint32_t ns, const void *key, uint32_t key_len, uint64_t hash, uint64_t now_ms, uint32_t *emptied);
+
+/* Where a slot lies. */
+struct lrd_place {
+    uint32_t bucket;
+    uint32_t idx;
+};
+
+/* The place of the slot that points to this location, of the item with this hash. False: that item is dead. */
+bool lrd_table_find(const struct lrd_table *t, uint64_t hash, uint32_t location, struct lrd_place *at);
+
+/* Adds to the open intent the steps that make the slot there point to the copy of its item at `location`. Its old block has an item less. */
+void lrd_table_move(struct lrd_table *t, struct lrd_place at, uint32_t location);
+
+/* The block that most of what a client says is this hash's key would overwrite lies in; LRD_NO_BLOCK: none. By the tag only, without a look at the key: a hint. */
+uint32_t lrd_table_hint(const struct lrd_table *t, uint64_t hash);
+
+/* Raises the counts of all live items that have this hash's home and tag. */
+void lrd_table_mark(struct lrd_table *t, uint64_t hash);
 
 /* Looks at up to n buckets from the sweep's cursor and empties dead slots there, by intents of its own, while the arena owes it. True if there is more to do. */
 bool lrd_table_sweep(struct lrd_table *t, uint32_t n);

@@ -70,6 +70,10 @@ START_TEST(defaults)
     ck_assert_int_eq(config.numa.policy, LRD_NUMA_NONE);
     ck_assert_str_eq(config.socket, "/nowhere/larder.sock");
     ck_assert_str_eq(config.dump_dir, "/nowhere");
+    ck_assert_uint_eq(config.block_size, 0);
+    ck_assert_uint_eq(config.blocks, 0);
+    ck_assert_uint_eq(config.namespaces.n, 0);
+    ck_assert_uint_eq(config.client_namespaces, 0);
     ck_assert(!config.check_only);
 }
 END_TEST
@@ -134,6 +138,66 @@ START_TEST(other_types)
     expect_wrong(read_line("--pages", "auto|"), "auto|hugetlb|thp|small");
     expect_wrong(read_line("--numa", "bind:"), "bind:N");
     expect_wrong(read_line("--numa", "bind:x"), "bind:N");
+    ck_assert_int_eq(read_line("--block-size", "256K", "--blocks", "100", "--client-namespaces", "62"), LRD_CONFIG_RUN);
+    ck_assert_uint_eq(config.block_size, 256 << 10);
+    ck_assert_uint_eq(config.blocks, 100);
+    ck_assert_uint_eq(config.client_namespaces, 62);
+    expect_wrong(read_line("--block-size", "4M"), "from 0 to 2M");
+    expect_wrong(read_line("--blocks", "-1"), "from 0 to");
+    expect_wrong(read_line("--client-namespaces", "63"), "from 0 to 62");
+}
+END_TEST
+
+/* ---- lists ---- */
+
+START_TEST(namespaces)
+{
+    ck_assert_int_eq(read_line("--namespace", "sessions,min=64M,ttl=30m", "--memory", "1G", "--namespace=frames,policy=fifo", "--namespace", "default,ttl=1h"), LRD_CONFIG_RUN);
+    ck_assert_uint_eq(config.namespaces.n, 3);
+    ck_assert_str_eq(config.namespaces.at[0].name, "sessions");
+    ck_assert_uint_eq(config.namespaces.at[0].min_bytes, 64 << 20);
+    ck_assert_str_eq(config.namespaces.at[1].name, "frames");
+    ck_assert_uint_eq(config.namespaces.at[1].policy, LRD_POLICY_FIFO);
+    ck_assert_str_eq(config.namespaces.at[2].name, "default");
+    expect_wrong(read_line("--namespace", "a,policy=lru"), "--namespace: a: \"policy=lru\" does not do: say evict, fifo or refuse");
+    expect_wrong(read_line("--namespace", ""), "--namespace: \"\" is no name");
+    expect_wrong(read_line("--namespace"), "--namespace needs a value");
+    expect_wrong(read_line("--namespace", "a", "--namespace", "b", "--namespace", "a,min=1M"), "--namespace: a is there twice: say all about it in one");
+}
+END_TEST
+
+START_TEST(namespaces_from_a_file)
+{
+    write_file("namespace = {\"a,min=1M\", \"b,policy=fifo,max=128M,reset-every=16ms\",\n  c}\nmax-clients = 3\n");
+    ck_assert_int_eq(read_line("--config", file), LRD_CONFIG_RUN);
+    ck_assert_uint_eq(config.namespaces.n, 3);
+    ck_assert_str_eq(config.namespaces.at[0].name, "a");
+    ck_assert_uint_eq(config.namespaces.at[1].reset_every_ms, 16);
+    ck_assert_str_eq(config.namespaces.at[2].name, "c");
+    ck_assert_uint_eq(config.max_clients, 3);
+
+    /* The command line's come first, and instead of the file's of the same name. */
+    ck_assert_int_eq(read_line("--namespace", "d", "--config", file, "--namespace", "a,min=2M"), LRD_CONFIG_RUN);
+    ck_assert_uint_eq(config.namespaces.n, 4);
+    ck_assert_str_eq(config.namespaces.at[0].name, "d");
+    ck_assert_str_eq(config.namespaces.at[1].name, "a");
+    ck_assert_uint_eq(config.namespaces.at[1].min_bytes, 2 << 20);
+    ck_assert_str_eq(config.namespaces.at[2].name, "b");
+    ck_assert_str_eq(config.namespaces.at[3].name, "c");
+
+    write_file("namespace = \"a,min=1M\"\n");
+    ck_assert_int_eq(read_line("--config", file), LRD_CONFIG_RUN);
+    ck_assert_uint_eq(config.namespaces.n, 1);
+    write_file("namespace = {a}\nnamespace = {b}\n"); /* as with every option, the last one counts; += adds */
+    ck_assert_int_eq(read_line("--config", file), LRD_CONFIG_RUN);
+    ck_assert_uint_eq(config.namespaces.n, 1);
+    ck_assert_str_eq(config.namespaces.at[0].name, "b");
+    write_file("namespace = {a}\nnamespace += {b}\n");
+    ck_assert_int_eq(read_line("--config", file), LRD_CONFIG_RUN);
+    ck_assert_uint_eq(config.namespaces.n, 2);
+    write_file("namespace = {}\n");
+    ck_assert_int_eq(read_line("--config", file), LRD_CONFIG_RUN);
+    ck_assert_uint_eq(config.namespaces.n, 0);
 }
 END_TEST
 
@@ -192,6 +256,11 @@ START_TEST(file_errors_name_the_line)
         {"pages = huge\n", ":1: pages: \"huge\" does not do: say one of auto|hugetlb|thp|small"},
         {"config = other\n", ":1: "},
         {"memory = {1, 2}\n", ":1: "},
+        {"max-clients = 3\nnamespace = {\"a\",\n\"b,min=lots\"}\n", ":3: namespace: b: \"min=lots\" does not do: say bytes"},
+        {"namespace = {\"a,min=1M\",\n\"b\",\n\"a\"}\n", ":3: namespace: a is there twice"},
+        {"namespace = {a}\nnamespace += {a}\n", ":2: namespace: a is there twice"},
+        {"namespace = {a\n", ":"},
+        {"namespaces = {a}\n", ":1: "},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         write_file(bad[i].text);
@@ -226,6 +295,8 @@ int main(void)
     tcase_add_test(tc, without_a_place_for_the_socket);
     tcase_add_test(tc, sizes);
     tcase_add_test(tc, other_types);
+    tcase_add_test(tc, namespaces);
+    tcase_add_test(tc, namespaces_from_a_file);
     tcase_add_test(tc, words_and_enumerators);
     tcase_add_test(tc, command_line_errors);
     tcase_add_test(tc, from_a_file);

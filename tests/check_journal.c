@@ -27,6 +27,9 @@ static void take_picture(const struct fixture *f, unsigned char *to)
     /* What the journal holds when no intent is valid is of no consequence. */
     size_t steps = (size_t)((const unsigned char *)f->store.journal->step - (const unsigned char *)f->base);
     memset(to + steps, 0, sizeof f->store.journal->step);
+    /* Departures are hints, outside the intents. */
+    const struct lrd_part *departures = &f->store.header->parts[LRD_PART_DEPARTURES];
+    memset(to + departures->off, 0, departures->bytes);
 }
 
 static void pictures_init(const struct fixture *f)
@@ -210,7 +213,7 @@ static void do_put(struct fixture *f, uint32_t id)
     die_everywhere(f, true);
     if (emptied != LRD_NO_BLOCK) {
         begin(f);
-        lrd_arena_free_if_empty(&f->arena, emptied);
+        lrd_arena_free_if_empty(&f->arena, emptied, fixture_now_ms(&f->reader));
         die_everywhere(f, n_notes > 0);
     }
 }
@@ -220,7 +223,7 @@ static void do_delete(struct fixture *f, uint32_t id)
     uint32_t emptied;
     begin(f);
     lrd_journal_begin(&f->journal);
-    lrd_table_delete(&f->table, 0, &id, sizeof id, lrd_hash(f->store.r.hash_seed, 0, &id, sizeof id), &emptied);
+    lrd_table_delete(&f->table, 0, &id, sizeof id, lrd_hash(f->store.r.hash_seed, 0, &id, sizeof id), fixture_now_ms(&f->reader), &emptied);
     lrd_journal_add(&f->journal, &f->store.lanes[0].applied, 1);
     lrd_journal_commit(&f->journal);
     die_everywhere(f, true);
@@ -229,10 +232,10 @@ static void do_delete(struct fixture *f, uint32_t id)
 static void do_free(struct fixture *f)
 {
     uint32_t block = (uint32_t)(fixture_random(&state) % f->reader.n_blocks);
-    if (lrd_load_relaxed(&f->store.descriptors[block].state) != LRD_BLOCK_FULL)
+    if (!lrd_arena_may_free(&f->arena, block))
         return;
     begin(f);
-    lrd_arena_free_block(&f->arena, block);
+    lrd_arena_free_block(&f->arena, block, LRD_CAUSE_EVICTED, fixture_now_ms(&f->reader), 0, 0);
     die_everywhere(f, true);
 }
 
@@ -241,6 +244,56 @@ static void do_sweep(struct fixture *f)
     begin(f);
     lrd_table_sweep(&f->table, 3);
     die_everywhere(f, false);
+}
+
+/* An item's copy gets its slot: one intent. */
+static void do_move(struct fixture *f, uint32_t id)
+{
+    struct lrd_get get;
+    struct lrd_place at;
+    if (fixture_get(&f->reader, 0, &id, sizeof id, NULL, 0, &get) == LRD_ABSENT)
+        return;
+    const struct lrd_item *from = lrd_arena_item(&f->reader, get.slot);
+    struct lrd_item_head head = lrd_item_load(from);
+    begin(f);
+    uint32_t to = lrd_arena_alloc(&f->arena, 0, 0, head, LRD_FOR_COPY);
+    die_everywhere(f, false);
+    if (to == 0)
+        return;
+    memcpy(f->store.arena + ((uint64_t)to << f->reader.granule_shift) + sizeof *from, lrd_item_key(from), sizeof id + lrd_item_value_len(head));
+    expect(lrd_table_find(&f->table, get.hash, lrd_slot_location(get.slot), &at));
+    begin(f);
+    lrd_journal_begin(&f->journal);
+    lrd_table_move(&f->table, at, to);
+    lrd_journal_add(&f->journal, lrd_store_counter(&f->store, 0, LRD_C_copied), 1);
+    lrd_journal_add(&f->journal, lrd_store_counter(&f->store, 0, LRD_C_copied_bytes), lrd_live_bytes(lrd_item_live(head, f->reader.granule_shift)));
+    lrd_journal_commit(&f->journal);
+    die_everywhere(f, true);
+}
+
+/* A reset is one intent; what it leaves is doomed, and goes block by block. */
+static void do_reset(struct fixture *f)
+{
+    lrd_u64 *epoch_and_state = (lrd_u64 *)(void *)&f->store.namespaces[0].epoch;
+    begin(f);
+    lrd_journal_begin(&f->journal);
+    lrd_journal_step(&f->journal, epoch_and_state, lrd_load_relaxed(epoch_and_state) + 1);
+    lrd_journal_add(&f->journal, &f->store.namespaces[0].resets, 1);
+    lrd_journal_commit(&f->journal);
+    unsigned first = n_notes;
+    lrd_arena_doom(&f->arena, 0);
+    unsigned n_dooms = n_notes - first;
+    die_everywhere(f, false);
+    ck_assert_uint_le(n_dooms, LRD_CHAINS); /* a state for each open block, and nothing else */
+    ck_assert_uint_eq(fixture_recount_all(f), 0);
+    do {
+        begin(f);
+        if (!lrd_arena_free_doomed(&f->arena, fixture_now_ms(&f->reader)))
+            break;
+        die_everywhere(f, true);
+    } while (fixture_random(&state) % 4 != 0);
+    noting = false;
+    n_notes = 0;
 }
 
 static void run(uint32_t n_pairs, uint32_t n_keys, unsigned steps)
@@ -252,14 +305,19 @@ static void run(uint32_t n_pairs, uint32_t n_keys, unsigned steps)
     for (unsigned i = 0; i < steps * (fixture_long() ? 50 : 1); i++) {
         uint32_t id = (uint32_t)(fixture_random(&state) % n_keys);
         uint64_t dice = fixture_random(&state) % 100;
-        if (dice < 70)
+        if (dice < 65)
             do_put(&f, id);
+        else if (dice < 73)
+            do_move(&f, id);
         else if (dice < 85)
             do_delete(&f, id);
+        else if (dice == 86 && fixture_random(&state) % 4 == 0)
+            do_reset(&f);
         else if (dice < 87)
             do_free(&f);
         else
             do_sweep(&f);
+        expect(fixture_recount_all(&f) == 0);
         if (i % 16 == 0)
             fixture_restart(&f);
     }
@@ -268,6 +326,8 @@ static void run(uint32_t n_pairs, uint32_t n_keys, unsigned steps)
     ck_assert_uint_gt(fixture_counter(&f.reader, LRD_C_deletes), 0);
     ck_assert_uint_gt(fixture_counter(&f.reader, LRD_C_evicted), 0);
     ck_assert_uint_gt(fixture_counter(&f.reader, LRD_C_slots_swept), 0);
+    ck_assert_uint_gt(fixture_counter(&f.reader, LRD_C_copied), 0);
+    ck_assert_uint_gt(fixture_counter(&f.reader, LRD_C_reset_items), 0);
     printf("%u pairs: %llu deaths, %llu moved, %llu without room\n", n_pairs, (unsigned long long)deaths,
            (unsigned long long)fixture_counter(&f.reader, LRD_C_relocated), (unsigned long long)fixture_counter(&f.reader, LRD_C_no_room));
     if (n_pairs < 20) {

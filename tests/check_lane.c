@@ -12,18 +12,18 @@
 
 START_TEST(test_bytes)
 {
-    ck_assert_uint_eq(lrd_lane_bytes(64), LRD_PAGE + LRD_PAGE + 64 * LRD_CELL);
-    ck_assert_uint_eq(lrd_lane_bytes(1u << 15), LRD_PAGE + (8u << 15) + (64u << 15));
+    ck_assert_uint_eq(lrd_lane_bytes(64, 0), 3 * LRD_PAGE + LRD_PAGE + 64 * LRD_CELL);
+    ck_assert_uint_eq(lrd_lane_bytes(1u << 15, 0), 3 * LRD_PAGE + (8u << 15) + (64u << 15));
     for (uint32_t n = 64; n <= 1u << 15; n *= 2)
-        ck_assert_uint_eq(lrd_lane_bytes(n) % LRD_PAGE, 0);
+        ck_assert_uint_eq(lrd_lane_bytes(n, 0) % LRD_PAGE, 0);
 }
 END_TEST
 
 START_TEST(test_sealed)
 {
-    int fd = lrd_lane_create(128, 7);
+    int fd = lrd_lane_create(128, 0, 7);
     ck_assert_int_ge(fd, 0);
-    off_t bytes = (off_t)lrd_lane_bytes(128);
+    off_t bytes = (off_t)lrd_lane_bytes(128, 0);
     struct stat st;
     ck_assert_int_eq(fstat(fd, &st), 0);
     ck_assert_int_eq(st.st_size, bytes);
@@ -45,9 +45,9 @@ START_TEST(test_mapped_twice_in_a_row)
 {
     const uint32_t n_cells = 256;
     struct lrd_ring a, b;
-    int fd = lrd_lane_create(n_cells, 3);
-    ck_assert_int_eq(lrd_lane_map(fd, n_cells, &a), 0);
-    ck_assert_int_eq(lrd_lane_map(fd, n_cells, &b), 0);
+    int fd = lrd_lane_create(n_cells, 0, 3);
+    ck_assert_int_eq(lrd_lane_map(fd, n_cells, 0, &a), 0);
+    ck_assert_int_eq(lrd_lane_map(fd, n_cells, 0, &b), 0);
     close(fd);
     ck_assert_uint_eq(a.n_cells, n_cells);
     ck_assert_uint_eq(1u << a.lap_shift, n_cells);
@@ -91,12 +91,12 @@ static int memfd_of(uint64_t bytes, int seals)
 static void refused(int fd, uint32_t n_cells)
 {
     struct lrd_ring ring = {.lane = NULL};
-    ck_assert_int_eq(lrd_lane_map(fd, n_cells, &ring), -EINVAL);
+    ck_assert_int_eq(lrd_lane_map(fd, n_cells, 0, &ring), -EINVAL);
 }
 
 START_TEST(test_refused)
 {
-    uint64_t bytes = lrd_lane_bytes(64);
+    uint64_t bytes = lrd_lane_bytes(64, 0);
     const int sealed = F_SEAL_SHRINK | F_SEAL_GROW;
     int fds[] = {memfd_of(bytes, 0), memfd_of(bytes, F_SEAL_SHRINK), memfd_of(bytes, F_SEAL_GROW), memfd_of(bytes - 1, sealed),
                  memfd_of(bytes + LRD_PAGE, sealed), memfd_of(0, sealed), open("/dev/zero", O_RDWR)};
@@ -110,7 +110,7 @@ START_TEST(test_refused)
     for (size_t i = 0; i < sizeof cells / sizeof *cells; i++)
         refused(fd, cells[i]);
     struct lrd_ring ring;
-    ck_assert_int_eq(lrd_lane_map(fd, 64, &ring), 0);
+    ck_assert_int_eq(lrd_lane_map(fd, 64, 0, &ring), 0);
     lrd_lane_unmap(&ring);
     close(fd);
 }

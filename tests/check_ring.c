@@ -18,9 +18,9 @@ static lrd_u64 seen;
 
 static void setup(void)
 {
-    int fd = lrd_lane_create(CELLS, 0);
+    int fd = lrd_lane_create(CELLS, 0, 0);
     ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(lrd_lane_map(fd, CELLS, &ring), 0);
+    ck_assert_int_eq(lrd_lane_map(fd, CELLS, 0, &ring), 0);
     close(fd);
     memset(&words, 0, sizeof words);
     lrd_store_relaxed(&seen, 0);

@@ -20,11 +20,11 @@ static struct lrd_namespace namespaces[LRD_NAMESPACES];
 
 static void setup(void)
 {
-    int fd = lrd_lane_create(CELLS, 0);
+    int fd = lrd_lane_create(CELLS, 0, 0);
     ck_assert_int_ge(fd, 0);
     memset(&at, 0, sizeof at);
     memset(&words, 0, sizeof words);
-    ck_assert_int_eq(lrd_lane_map(fd, CELLS, &at.ring), 0);
+    ck_assert_int_eq(lrd_lane_map(fd, CELLS, 0, &at.ring), 0);
     close(fd);
     ck_assert_int_eq(lrd_ryw_create(&at.ryw, CELLS), 0);
     at.words = &words;

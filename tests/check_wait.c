@@ -19,9 +19,9 @@ static int bell;
 
 static void setup(void)
 {
-    int fd = lrd_lane_create(64, 0);
+    int fd = lrd_lane_create(64, 0, 0);
     ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(lrd_lane_map(fd, 64, &ring), 0);
+    ck_assert_int_eq(lrd_lane_map(fd, 64, 0, &ring), 0);
     close(fd);
     memset(&words, 0, sizeof words);
     bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -1,7 +1,7 @@
 /* The worker is killed under load, at each testpoint and at random moments; clients write on. Afterwards every acknowledged write is there, or a later one of its key;
  * each was applied once: the segment's counter of sets is the number of acknowledged sets; larderctl check finds nothing.
  *
- * A key has one writer, which notes on a board what was acknowledged. The keys are few and rewritten long before their blocks go, so none may be missed. */
+ * A key has one writer, which notes on a board what was acknowledged. Less than half of the arena is alive at any time, so blocks are cleaned, and none may be missed. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,7 +18,8 @@
 #include "tests/segment_fixture.h"
 
 #define CLIENTS 2u
-#define KEYS 24u
+#define KEYS 3000u /* few beside what the arena holds, and spread over all of it: a block that is reclaimed has some of them, which are copied forward and never evicted */
+#define HOT 24u
 
 struct client {
     lrd_u64 ready;
@@ -35,7 +36,7 @@ struct board {
 
 static struct board *board;
 
-static uint64_t key_of(uint32_t client, uint64_t key) { return client * 1000 + key; }
+static uint64_t key_of(uint32_t client, uint64_t key) { return client * UINT64_C(1000000) + key; }
 
 static void wrong(uint32_t client, const char *what, uint64_t key, uint64_t a, uint64_t b)
 {
@@ -118,9 +119,10 @@ static void be_a_client(const struct daemon_fixture *d, uint32_t me)
     lrd_store_release(&board->client[me].ready, 1);
     while (lrd_load_relaxed(&board->stop) == 0) {
         uint64_t x = fixture_random(&state);
-        write_one(me, x % KEYS, x >> 32);
-        read_own(me, (x >> 8) % KEYS);
-        read_others(me, (x >> 16) % KEYS);
+        uint32_t keys = x >> 60 & 1 ? HOT : KEYS;
+        write_one(me, x % keys, x >> 32);
+        read_own(me, (x >> 8) % keys);
+        read_others(me, (x >> 16) % keys);
         lrd_add_own(&board->client[me].reads, 2);
     }
     int r = larder_flush(handle, 10000);
@@ -132,7 +134,7 @@ static void be_a_client(const struct daemon_fixture *d, uint32_t me)
 
 /* ---- a daemon's life ---- */
 
-static uint64_t deaths, sets, reads;
+static uint64_t deaths, sets, reads, copied;
 static bool bad;
 
 static void verify(const struct daemon_fixture *d)
@@ -159,6 +161,11 @@ static void verify(const struct daemon_fixture *d)
         bad = true;
     }
     sets += acked;
+    copied += fixture_counter(&d->r, LRD_C_copied);
+    if (fixture_counter(&d->r, LRD_C_evicted) + fixture_counter(&d->r, LRD_C_no_room) != 0) {
+        printf("%" PRIu64 " items were evicted, %" PRIu64 " had no room\n", fixture_counter(&d->r, LRD_C_evicted), fixture_counter(&d->r, LRD_C_no_room));
+        bad = true;
+    }
     if (!daemon_check(d) || fixture_recount(&d->r) != 0)
         bad = true;
 }
@@ -199,7 +206,7 @@ static void let_them_work(unsigned n)
 /* The worker dies at the testpoint, if there is one, then at random moments. */
 static void one_life(const char *testpoint, unsigned random_deaths, uint64_t *state)
 {
-    static const char *const options[] = {"--memory", "24M", "--average-item", "500", "--ring", "64K", "--max-clients", "8", NULL};
+    static const char *const options[] = {"--memory", "16M", "--average-item", "500", "--ring", "64K", "--max-clients", "8", NULL};
     struct daemon_fixture d;
     pid_t pid[CLIENTS];
     daemon_start(&d, testpoint, options);
@@ -235,6 +242,7 @@ int main(void)
     } points[] = {
         {"journal_before_valid", 500}, {"journal_after_valid", 500}, {"journal_step", 40},     {"journal_step", 8000},
         {"arena_opened", 30},          {"writer_copied", 300},       {"writer_applied", 2000}, {"writer_large_step", 10},
+        {"evict_copied", 2000},        {"evict_free", 20},
     };
     const unsigned n_points = sizeof points / sizeof *points;
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -258,6 +266,6 @@ int main(void)
         (void)points;
 #endif
     }
-    printf("%" PRIu64 " deaths, %" PRIu64 " sets acknowledged and applied once, %" PRIu64 " reads beside them\n", deaths, sets, reads);
-    return bad;
+    printf("%" PRIu64 " deaths, %" PRIu64 " sets acknowledged and applied once, %" PRIu64 " reads beside them, %" PRIu64 " items copied forward\n", deaths, sets, reads, copied);
+    return bad || (deaths > 100 && copied == 0);
 }

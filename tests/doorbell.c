@@ -23,6 +23,7 @@
 struct board {
     lrd_u64 stop;
     lrd_u64 served; /* writes of the other client that became visible */
+    lrd_u64 reset;  /* its writes that a reset took: the hostile one may ask for that */
     lrd_u64 wrong;
     lrd_u64 bells, scribbles, lies;
 };
@@ -43,9 +44,18 @@ static void be_served(void)
         size_t size;
         const uint64_t value[2] = {n % 100, n};
         larder_ticket ticket;
-        if ((r = larder_set(larder_default(handle), key, sizeof key, value, sizeof value, NULL, &ticket)) != 0 || (r = larder_wait(handle, ticket, 10000)) != 0)
+        uint64_t resets = lrd_load_acquire(&d.r.namespaces[0].resets);
+        if ((r = larder_set(larder_default(handle), key, sizeof key, value, sizeof value, NULL, &ticket)) != 0)
             break;
-        if ((r = larder_get(larder_default(handle), key, sizeof key, got, sizeof got, &size)) != 0)
+        r = larder_wait(handle, ticket, 10000);
+        if (r == 0)
+            r = larder_get(larder_default(handle), key, sizeof key, got, sizeof got, &size);
+        if ((r == LARDER_DISCARDED || r == LARDER_MISS) && lrd_load_acquire(&d.r.namespaces[0].resets) != resets) {
+            lrd_add_own(&board->reset, 1);
+            r = 0;
+            continue;
+        }
+        if (r != 0)
             break;
         if (size != sizeof value || memcmp(got, value, size) != 0)
             lrd_add_own(&board->wrong, 1);
@@ -84,7 +94,7 @@ static void attach(struct hostile *h)
         close(h->sock);
         pause_us(5000);
     }
-    if (w.result != LRD_WELCOME_OK || got != 3 || lrd_lane_map(fds[1], w.n_cells, &h->ring) != 0)
+    if (w.result != LRD_WELCOME_OK || got != 3 || lrd_lane_map(fds[1], w.n_cells, w.mark_bytes, &h->ring) != 0)
         exit(3);
     close(fds[0]);
     close(fds[1]);
@@ -129,7 +139,7 @@ static void scribble(struct hostile *h)
     lrd_add_own(&board->scribbles, 1);
     switch (fixture_random(&h->state) % 4) {
     case 0: /* everything: header, tail, statistics, commit words, cells */
-        random_bytes(h, h->ring.lane, lrd_lane_bytes(h->ring.n_cells));
+        random_bytes(h, h->ring.lane, lrd_lane_bytes(h->ring.n_cells, h->ring.mark_bytes));
         break;
     case 1:
         lrd_store_relaxed(&h->ring.lane->tail, fixture_random(&h->state));
@@ -159,7 +169,7 @@ static struct lrd_record lie(struct hostile *h)
         .key_len = (uint16_t)(1 + (x >> 8) % 40),
         .value_len = (uint32_t)((x >> 16) % 3000),
         .flags = (uint32_t)y,
-        .epoch = 1,
+        .epoch = lrd_load32_relaxed(&d.r.namespaces[0].epoch),
         .hash_hint = y,
     };
     switch (x >> 40 & 15) {
@@ -192,6 +202,14 @@ static struct lrd_record lie(struct hostile *h)
         break;
     case 9: /* up to more than a ring; or just about the largest item */
         r.value_len = (uint32_t)(y % (70u << 10));
+        break;
+    case 11: /* requests, most of them without what belongs to them; a reset now and then */
+        r.kind = y % 64 == 0 ? LRD_RECORD_NS_RESET : LRD_RECORD_NS_CREATE;
+        break;
+    case 12:
+        r.kind = (y & 1) != 0 ? LRD_RECORD_CREDIT : LRD_RECORD_NS_CREATE;
+        r.key_len = 0;
+        r.value_len = (y & 1) != 0 ? sizeof(struct lrd_credit_ask) : sizeof(struct lrd_ns_spec);
         break;
     case 10:
         r.value_len = (uint32_t)(d.r.geometry.item_max - 16 - r.key_len + y % 33 - 16);
@@ -249,7 +267,7 @@ static void be_undead(void)
 {
     struct hostile h = {.state = 3};
     attach(&h);
-    const struct lrd_record r = {.kind = LRD_RECORD_SET, .key_len = 8, .value_len = 8, .epoch = 1};
+    const struct lrd_record r = {.kind = LRD_RECORD_SET, .key_len = 8, .value_len = 8, .epoch = lrd_load32_relaxed(&d.r.namespaces[0].epoch)};
     for (uint32_t i = 0; i < h.ring.n_cells; i++)
         memcpy(h.ring.cells + (size_t)i * LRD_CELL, &r, sizeof r);
     ring_bell(&h);
@@ -335,9 +353,11 @@ int main(void)
         printf("%" PRIu64 " workers\n", daemon_workers(&d));
         ok = false;
     }
-    printf("%u rounds: %" PRIu64 " times the bell, %" PRIu64 " scribbles, %" PRIu64 " lies, %" PRIu64 " records refused, %" PRIu64 " sets; %" PRIu64 " writes served\n", i,
+    printf("%u rounds: %" PRIu64 " times the bell, %" PRIu64 " scribbles, %" PRIu64 " lies, %" PRIu64 " records refused, %" PRIu64 " sets, %" PRIu64 " resets; %" PRIu64
+           " writes served, %" PRIu64 " reset\n", i,
            lrd_load_relaxed(&board->bells), lrd_load_relaxed(&board->scribbles), lrd_load_relaxed(&board->lies), fixture_counter(&d.r, LRD_C_discarded),
-           fixture_counter(&d.r, LRD_C_sets), lrd_load_relaxed(&board->served));
+           fixture_counter(&d.r, LRD_C_sets), lrd_load_relaxed(&d.r.namespaces[0].resets), lrd_load_relaxed(&board->served), lrd_load_relaxed(&board->reset));
+    ok &= lrd_load_relaxed(&d.r.namespaces[0].resets) > 0;
     ok &= lrd_load_relaxed(&board->wrong) == 0 && fixture_counter(&d.r, LRD_C_discarded) > 1000;
     ok &= fixture_counter(&d.r, LRD_C_sets) > lrd_load_relaxed(&board->served) + 1000; /* lies that were believable */
     ok &= daemon_check(&d);

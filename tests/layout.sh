@@ -32,7 +32,7 @@ BEGIN {
 in_enum {
     last = index($0, "}")
     if ($0 ~ /#[ \t]*include "shm\/counters.def"/) {
-        out("#define LRD_COUNTER(n, unit, help) DEFINE(LRD_C_##n);\n#include \"shm/counters.def\"\n#undef LRD_COUNTER")
+        out("#define LRD_COUNTER(n, unit, scope, help) DEFINE(LRD_C_##n);\n#include \"shm/counters.def\"\n#undef LRD_COUNTER")
         next
     }
     if ($0 ~ /^[ \t]*#/) next

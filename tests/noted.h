@@ -71,9 +71,9 @@ static inline void make_again(unsigned from, unsigned to)
 #define lrd_store32_relaxed(w, x) noted_store32(w, x)
 #define lrd_store32_release(w, x) noted_store32(w, x)
 #include "shm/journal.c"
-#define oldest oldest_block /* a local of table.c has that name too */
+#define ns_of ns_of_block /* table.c has one too */
 #include "shm/arena.c"
-#undef oldest
+#undef ns_of
 #include "shm/table.c"
 #undef lrd_store_relaxed
 #undef lrd_store_release

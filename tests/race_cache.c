@@ -192,7 +192,7 @@ static uint64_t total(size_t field)
 
 int main(void)
 {
-    static const char *const options[] = {"--memory", "24M", "--average-item", "1500", "--table-load", "0.85", "--ring", "128K", "--max-clients", "8", NULL};
+    static const char *const options[] = {"--memory", "24M", "--average-item", "1000", "--table-load", "0.85", "--ring", "128K", "--max-clients", "8", NULL};
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (board == MAP_FAILED)
         return 1;

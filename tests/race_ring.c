@@ -139,8 +139,8 @@ static void consume_until(uint64_t end_ns)
 
 static void new_lane(void)
 {
-    int fd = lrd_lane_create(CELLS, 0);
-    if (fd < 0 || lrd_lane_map(fd, CELLS, &ring) != 0)
+    int fd = lrd_lane_create(CELLS, 0, 0);
+    if (fd < 0 || lrd_lane_map(fd, CELLS, 0, &ring) != 0)
         abort();
     close(fd);
     memset(board, 0, sizeof *board);

@@ -1,8 +1,8 @@
-/* Readers against the writer, on one small segment: blocks are recycled, items overwritten, deleted and moved, the namespace is reset, all at once.
+/* Readers against the writer, on one small segment: blocks are recycled, items overwritten, deleted, moved and copied forward, the namespace is reset, all at once.
  *
  * Values certify themselves: each of their words is made from key, version and place. A board beside the segment says, for each key, which version is visible: the
- * writer stores it after publication, a reader loads it before a get and must see that one or a later one, or a miss. Kept keys are rewritten before their block
- * goes: they must never be missed while the board says that they are there. At the end everything is counted again.
+ * writer stores it after publication, a reader loads it before a get and must see that one or a later one, or a miss. Kept keys are copied forward, or rewritten, before their
+ * block goes: they must never be missed while the board says that they are there, and some of them are copied all the time. At the end everything is counted again.
  *
  * Here readers are processes with a read-only mapping of their own. race_tsan_segment.c is the same with threads. */
 #include <inttypes.h>
@@ -37,7 +37,7 @@
 #define RUN_MS 9000u
 #define READS_WANTED UINT64_C(100000000)
 #define LONGEST_MS 60000u /* of the short form: a sanitizer's build does not get so far */
-#define RESET_EVERY 200000u
+#define RESET_EVERY 100000u
 #endif
 
 struct tally {
@@ -173,7 +173,7 @@ static void read_all(const struct lrd_reader *r, uint32_t idx)
 
 /* ---- the writer ---- */
 
-static uint64_t version;
+static uint64_t version, n_copied;
 
 static void publish(uint32_t ns, uint64_t id)
 {
@@ -206,21 +206,43 @@ static void free_some_block(uint64_t x)
 {
     uint32_t b = (uint32_t)(x % BLOCKS);
     const struct lrd_descriptor *d = &fixture.store.descriptors[b];
-    if (lrd_load_relaxed(&d->state) == LRD_BLOCK_FULL && lrd_load_relaxed(&d->ns) == 0)
-        lrd_arena_free_block(&fixture.arena, b);
+    if (lrd_arena_may_free(&fixture.arena, b) && lrd_owner_ns(lrd_load_relaxed(&d->owner)) == 0)
+        lrd_arena_free_block(&fixture.arena, b, LRD_CAUSE_EVICTED, fixture_now_ms(&fixture.store.r), 0, 0);
+}
+
+/* What a worker does before it frees a block: the block that the item left may go at once, and be used again. */
+static void copy_forward(uint64_t id)
+{
+    unsigned char key[64];
+    uint32_t len = key_make(key, 1, id);
+    struct lrd_get get;
+    if (fixture_get(&fixture.store.r, 1, key, len, NULL, 0, &get) == LRD_ABSENT)
+        abort(); /* never missed: by the writer neither */
+    if (!fixture_move(&fixture, 1, key, len, LRD_TTL_CLASSES))
+        return;
+    n_copied++;
+    uint32_t old = lrd_arena_block(&fixture.store.r, get.slot);
+    if (lrd_live_items(lrd_load_relaxed(&fixture.store.descriptors[old].live)) == 0)
+        lrd_arena_free_if_empty(&fixture.arena, old, fixture_now_ms(&fixture.store.r));
 }
 
 /* An item that is overwritten stays at its place, and one that was moved on never comes back: some are put anew. */
 static void keep(uint64_t *state)
 {
+    /* Into blocks that are young: one that was open for long is the oldest when it is full. */
+    lrd_arena_close(&fixture.arena, 1, 0);
+    lrd_arena_close(&fixture.arena, 1, LRD_TTL_CLASSES);
     for (uint64_t id = 0; id < KEPT; id++) {
-        if (fixture_random(state) & 1) {
+        if (fixture_random(state) % 8 == 0) {
             unsigned char key[64];
             lrd_store_release(&board->kept_visible[id], 0);
             lrd_fence_seq_cst(); /* who does not see that has begun before the delete; it looks again after a miss */
             fixture_delete(&fixture, 1, key, key_make(key, 1, id));
         }
-        publish(1, id);
+        if (fixture_random(state) % 4 != 0 && lrd_load_relaxed(&board->kept_visible[id]) != 0)
+            copy_forward(id); /* the same version, somewhere else */
+        else
+            publish(1, id);
     }
 }
 
@@ -250,6 +272,8 @@ static void write_some(uint64_t *state)
     }
     if (x >> 8 < (UINT64_C(1) << 56) / 2000)
         free_some_block(x);
+    if (x >> 40 & 1)
+        copy_forward((x >> 20) % KEPT);
     if (version % RESET_EVERY == 0)
         reset();
 }
@@ -341,14 +365,15 @@ int main(void)
     const struct lrd_reader *r = &fixture.store.r;
     uint64_t validated = TOTAL(validated), restarts = TOTAL(restarts), moved = fixture_counter(r, LRD_C_relocated), no_room = fixture_counter(r, LRD_C_no_room);
     printf("%" PRIu64 " reads validated, %" PRIu64 " missed, %" PRIu64 " restarts; %" PRIu64 " sets, %" PRIu64 " blocks freed, %" PRIu64 " items moved, %" PRIu64
-           " without room, load %.2f\n",
-           validated, TOTAL(missed), restarts, fixture_counter(r, LRD_C_sets), fixture_counter(r, LRD_C_blocks_freed), moved, no_room, fixture_load(r));
-    unsigned recounted = fixture_recount(r);
+           " without room, %" PRIu64 " copied forward, %" PRIu64 " resets, load %.2f\n",
+           validated, TOTAL(missed), restarts, fixture_counter(r, LRD_C_sets), fixture_counter(r, LRD_C_blocks_freed), moved, no_room, n_copied,
+           (uint64_t)lrd_load32_relaxed(&r->namespaces[0].epoch) - 1, fixture_load(r));
+    unsigned recounted = fixture_recount_all(&fixture);
     if (TOTAL(wrong) > 0 || recounted > 0 || !ok) {
         printf("%" PRIu64 " reads wrong, %u things wrong at the end, readers %s\n", TOTAL(wrong), recounted, ok ? "fine" : "died");
         return 1;
     }
-    if (restarts == 0 || moved == 0 || validated < 100000) {
+    if (restarts == 0 || moved == 0 || n_copied < 1000 || lrd_load32_relaxed(&r->namespaces[0].epoch) == 1 || validated < 100000) {
         printf("nothing raced\n");
         return 1;
     }

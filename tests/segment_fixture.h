@@ -55,28 +55,40 @@ struct fixture_item {
     uint64_t expires_ms; /* 0: never */
 };
 
-/* The three steps of a put. Publishing ends with the applied position of lane 0 one cell further. */
-uint32_t fixture_alloc(struct fixture *f, const struct fixture_item *item);
+/* The header that an item has in the arena. */
+struct lrd_item_head fixture_head(const struct fixture_item *item);
+
+/* The three steps of a put. If there is no block, room is made in the fixture's own way: what was reset goes, then the oldest full block of all, or of the namespace if that is at
+ * its maximum, then the sweep goes on. Publishing ends with the applied position of lane 0 one cell further. */
+uint32_t fixture_alloc(struct fixture *f, const struct fixture_item *item); /* in chain 0 */
+uint32_t fixture_alloc_in(struct fixture *f, const struct fixture_item *item, uint32_t chain);
 void fixture_fill(struct fixture *f, const struct fixture_item *item, uint32_t location, struct lrd_new_item *staged);
 uint32_t fixture_publish(struct fixture *f, const struct lrd_new_item *staged); /* the block in which an item died, or LRD_NO_BLOCK */
 
-void fixture_put(struct fixture *f, const struct fixture_item *item);
+void fixture_put(struct fixture *f, const struct fixture_item *item); /* into chain 0 */
+void fixture_put_in(struct fixture *f, const struct fixture_item *item, uint32_t chain);
 bool fixture_delete(struct fixture *f, uint32_t ns, const void *key, uint32_t key_len);
-void fixture_reset(struct fixture *f, uint32_t ns);
+void fixture_reset(struct fixture *f, uint32_t ns); /* each put frees one of the blocks that it leaves */
 void fixture_sweep_all(struct fixture *f); /* two whole sweeps, owed or not */
+
+/* Copies a live item forward: to the open block of that chain, for copying. False: it is not there, or there is no block. */
+bool fixture_move(struct fixture *f, uint32_t ns, const void *key, uint32_t key_len, uint32_t chain);
 
 uint64_t fixture_now_ms(const struct lrd_reader *r);
 
 /* Fills *get with what was found, also its slot. */
 enum lrd_outcome fixture_get(const struct lrd_reader *r, uint32_t ns, const void *key, uint32_t key_len, void *buffer, size_t capacity, struct lrd_get *get);
 
-/* Counts everything again: slots, displaced words, live words, counters that must add up; every live item must be found by its key at its own slot, so none is there
- * twice. How many things are wrong; each is printed to stderr. With no writer running. */
+/* Counts everything again: slots, displaced words, live words, counters that must add up; every block in use is walked from item to item; every live item must be found by its
+ * key at its own slot, so none is there twice. How many things are wrong; each is printed to stderr. With no writer running. */
 unsigned fixture_recount(const struct lrd_reader *r);
+
+/* The same, and what the arena has noted beside the descriptors: lists and tallies. */
+unsigned fixture_recount_all(const struct fixture *f);
 
 double fixture_load(const struct lrd_reader *r); /* live items to slots */
 
-static inline uint64_t fixture_counter(const struct lrd_reader *r, enum lrd_counter_id id) { return lrd_load_relaxed(&r->counters[id]); }
+static inline uint64_t fixture_counter(const struct lrd_reader *r, enum lrd_counter_id id) { return lrd_counter_sum(r, id); }
 
 /* xorshift64*: the same numbers on every machine. Never seed it with 0. */
 static inline uint64_t fixture_random(uint64_t *state)

@@ -14,7 +14,13 @@
  *   bench_signal.c    round trips between two cores, set and wait
  *   bench_beside.c    gets beside a process that sets
  *   bench_segment.c   attach, idle, bytes
- *   bench_replay.c    request traces
+ *   bench_trace.c     request traces: the file, and the sizes of a smaller cache
+ *   bench_replay.c    replaying them
+ *   bench_watch.c     what the daemon says of itself: counters, pauses, memory
+ *   bench_rows.c      leaderboard: rows that are overwritten must not push out rows that are not
+ *   bench_hunt.c      hunt: messages in a namespace that the clock resets
+ *   bench_reset.c     reset: of a namespace full of small items
+ *   bench_pauses.c    pauses: of the writer while everything happens at once
  *   bench_report.c    figures and distributions, as text and as JSON
  *
  * A figure is a ratio wherever it can be: of two things measured in turns, in one run, on one mapping, with one stream of keys. Throughput is measured
@@ -50,8 +56,13 @@ enum bench_status bench_error(enum bench_status status, const char *format, ...)
 /* Memory for the program's life or until free(); zeroed, on a line of its own. Ends the program if there is none. */
 void *bench_alloc(size_t n, size_t bytes);
 
+/* Zeroed memory that processes forked later share. Ends the program if there is none. */
+void *bench_share(size_t bytes);
+void bench_unshare(void *p, size_t bytes);
+
 /* ---- what the command line said ---- */
 #define BENCH_DAEMON_OPTIONS 16u
+#define BENCH_VALUE_NOT_SAID SIZE_MAX
 #define BENCH_CPUS 256u
 
 struct bench_options {
@@ -64,6 +75,16 @@ struct bench_options {
     double set_share; /* of mixed: 0 to 1 */
     double skew;      /* of the Zipf distribution; 0: uniform */
     double speed;     /* of replay; 0: as fast as it goes */
+    double fraction;  /* of replay: of the trace's footprint that the cache has; 0: all of it */
+    double rate;      /* of messages and sets a second, and of gets: below 0: what the mode says; 0: as fast as it goes */
+    double get_rate;
+    const char *policy;  /* of the default namespace of a private daemon; NULL: its own */
+    uint64_t min_block;  /* of replay --fraction */
+    unsigned blocks;
+    unsigned unit;       /* requests that a worker takes at a time; 0: what fits */
+    unsigned idle_lanes; /* attached and doing nothing */
+    bool speed_auto;
+    bool check_expiry;
     size_t value_size;
     unsigned processes;
     unsigned threads;
@@ -159,6 +180,9 @@ struct bench_keys {
 
 void bench_keys_init(struct bench_keys *k, const struct bench_options *o, uint64_t n_items, uint64_t hash_seed, unsigned stream);
 void bench_keys_next(struct bench_keys *k, struct bench_key *keys, size_t n);
+/* The same without a key: its id, and a random number of the same stream. */
+uint64_t bench_keys_id(struct bench_keys *k);
+uint64_t bench_keys_draw(struct bench_keys *k);
 void bench_key_make(struct bench_key *key, uint64_t id, uint64_t hash_seed);
 
 static inline uint64_t bench_mix(uint64_t x)
@@ -171,6 +195,8 @@ static inline uint64_t bench_mix(uint64_t x)
 /* A value says whose it is in its first word, and all its words follow from that one: neither another key's value nor a mixture passes. */
 void bench_value_fill(unsigned char *value, size_t bytes, uint64_t id, uint32_t version);
 bool bench_value_good(const unsigned char *value, size_t bytes, uint64_t id);
+#define BENCH_VERSION_MASK 0xffffffu /* what of the version is in it; values of 8 bytes and more have all of that */
+uint32_t bench_value_version(const unsigned char *value);
 
 /* ---- one run ---- */
 
@@ -178,8 +204,14 @@ bool bench_value_good(const unsigned char *value, size_t bytes, uint64_t id);
 struct bench_shared {
     lrd_u64 oldest; /* id of the item that was set the longest ago: what is set next, so that a set replaces and nothing else is evicted */
     unsigned char pad0[56];
-    lrd_u64 cursor; /* of replay: the next request */
+    lrd_u64 cursor; /* of replay: the next request; of hunt: the next message */
     unsigned char pad1[56];
+    lrd_u64 pace_speed; /* of replay --speed auto: a double's bits, 0 until it is known; stored last, with release */
+    lrd_u64 pace_ns;    /* since then, */
+    lrd_u64 pace_from;  /* and from this request on */
+    lrd_u32 idle;       /* lanes that are attached */
+    lrd_u32 idle_status;
+    unsigned char pad2[32];
     lrd_u32 ready;  /* workers at the start */
     lrd_u32 go;
     lrd_u32 stop;
@@ -210,6 +242,8 @@ struct bench_target {
 };
 
 enum bench_status bench_target_open(struct bench_target *t, const struct bench *b);
+/* The segment only, without a lane: larder and ns are NULL. */
+enum bench_status bench_target_peek(struct bench_target *t, const struct bench *b);
 void bench_target_close(struct bench_target *t);
 
 /* Sets the value, however long the ring is full. */
@@ -220,8 +254,11 @@ enum bench_status bench_fill(struct bench *b);
 
 static inline uint64_t bench_counter(const struct bench_target *t, enum lrd_counter_id id)
 {
-    return lrd_load_relaxed(&t->r.counters[id]); /* a look, no order needed */
+    return lrd_counter_sum(&t->r, id);
 }
+
+/* Makes a namespace, or opens it if it is there: into t->ns, and its number into *number. */
+enum bench_status bench_target_namespace(struct bench_target *t, const char *name, const struct larder_ns_options *options, uint32_t *number);
 
 /* Part of the table's slots that are not empty. */
 double bench_load(const struct bench_target *t);
@@ -237,6 +274,10 @@ struct bench_daemon_size {
     uint64_t memory;
     uint64_t average_item;
     unsigned max_clients;
+    double table_load;    /* 0: the daemon's own choice; so are the others */
+    uint64_t block_bytes;
+    unsigned blocks;
+    uint64_t ring_bytes;
 };
 
 /* Starts it and waits until it answers. */
@@ -264,7 +305,7 @@ struct bench_side {
 struct bench_result {
     enum bench_status status;
     struct bench_side side[BENCH_SIDES];
-    uint64_t count[8]; /* the mode's own */
+    uint64_t count[16]; /* the mode's own */
     double wall_s;
 };
 
@@ -343,6 +384,60 @@ extern const struct bench_contender bench_floor_hot;   /* as the first, stamped 
 extern const struct bench_contender bench_control;     /* nothing but stamps */
 #define BENCH_GROUP 16u
 
+/* ---- what the daemon says of itself: bench_watch.c ---- */
+struct bench_sight {
+    uint64_t at_ns;
+    uint64_t counter[LRD_N_COUNTERS];
+    uint64_t live_items, live_bytes;
+    struct lrd_pauses pauses;
+    uint64_t rss_bytes;     /* of worker and keeper together; 0: cannot be seen from here */
+    uint64_t private_bytes; /* what of it is theirs alone */
+};
+
+/* Looks at everything once, without a lane. */
+enum bench_status bench_look(const struct bench *b, struct bench_sight *s);
+static inline double bench_since(const struct bench_sight *before, const struct bench_sight *after, enum lrd_counter_id id)
+{
+    return (double)(after->counter[id] - before->counter[id]);
+}
+/* What was recorded between two looks. The largest is exact if it is the largest ever, else within the resolution. */
+void bench_histogram_since(struct lrd_histogram *h, const struct lrd_histogram *before, const struct lrd_histogram *after);
+uint64_t bench_histogram_above(const struct lrd_histogram *h, uint64_t value);
+/* Figures "MODE: ...": what became of items and blocks; the writer's pauses, its own and the scheduler's. */
+void bench_say_counters(const struct bench *b, const char *mode, const struct bench_sight *before, const struct bench_sight *after);
+void bench_say_pauses(const struct bench *b, const char *mode, const struct bench_sight *before, const struct bench_sight *after);
+/* Live bytes in blocks of which every item has expired by then: in full ones, and in these and those being written. */
+void bench_expired_bytes(const struct lrd_reader *r, uint64_t now_ms, uint64_t *full, uint64_t *open_too);
+
+/* Attaches o.idle_lanes handles in a process of their own, which does nothing else. *pid: 0 if there are none to attach. */
+enum bench_status bench_idle_start(struct bench *b, pid_t *pid);
+void bench_idle_stop(pid_t pid);
+
+/* ---- a process that only looks at the clock ---- */
+struct bench_control {
+    struct lrd_histogram own;       /* ns between two looks */
+    struct lrd_histogram scheduler; /* over 20 us, and another thread ran on its core meanwhile */
+    uint64_t cpu_ns;                /* that it had */
+};
+void bench_control_run(struct bench_control *c, uint64_t until_ns);
+
+/* ---- request traces: bench_trace.c ---- */
+struct bench_trace {
+    uint32_t n_requests, n_objects;
+    const uint32_t *size, *ttl_s, *object, *time_s;
+    const uint8_t *op;
+    uint64_t footprint;        /* sum of all sizes */
+    /* as they are replayed */
+    uint32_t *item;            /* bytes of each object's item */
+    uint64_t item_footprint;   /* sum of them */
+    uint32_t largest_item;
+    double scale;              /* item bytes / size */
+    uint64_t block_bytes;      /* of --fraction; 0: the daemon's choice */
+    uint32_t shortest_ttl_s;   /* 0: no object has one */
+    void *base;
+    size_t bytes;
+};
+
 /* ---- modes ---- */
 enum bench_status bench_get(struct bench *b);      /* bench_read.c */
 enum bench_status bench_latency(struct bench *b);
@@ -356,6 +451,14 @@ enum bench_status bench_attach(struct bench *b);   /* bench_segment.c */
 enum bench_status bench_idle(struct bench *b);
 enum bench_status bench_bytes(struct bench *b);
 enum bench_status bench_replay(struct bench *b);   /* bench_replay.c */
+enum bench_status bench_rows(struct bench *b);     /* bench_rows.c */
+enum bench_status bench_hunt(struct bench *b);     /* bench_hunt.c */
+enum bench_status bench_reset(struct bench *b);    /* bench_reset.c */
+enum bench_status bench_pauses(struct bench *b);   /* bench_pauses.c */
+void bench_rows_size(const struct bench *b, struct bench_daemon_size *size);
+void bench_hunt_size(const struct bench *b, struct bench_daemon_size *size);
+void bench_reset_size(const struct bench *b, struct bench_daemon_size *size);
+void bench_pauses_size(const struct bench *b, struct bench_daemon_size *size);
 
 /* Reads the file of replay, and says how large a daemon holds all of it. */
 enum bench_status bench_trace_open(struct bench *b);
@@ -370,6 +473,8 @@ struct bench_mode {
     bench_daemon_sizer *size; /* of its private daemon */
     bool fills;               /* the items are set before */
     bool in_all;
+    uint64_t items;   /* if the command line does not say; 0: 1M */
+    size_t value;     /* and this; 0: 256 */
     const char *help;
 };
 const struct bench_mode *bench_mode_find(const char *name); /* bench_all.c */
@@ -381,8 +486,13 @@ enum bench_status bench_all(struct bench *b);
 /* ---- reporting: bench_report.c ---- */
 struct bench_report *bench_report_new(void);
 void bench_report_free(struct bench_report *r);
+/* All has been measured: it is shown even if what was found is a failure. */
+void bench_report_finish(struct bench_report *r);
+bool bench_report_is_complete(const struct bench_report *r);
 /* A figure. */
 void bench_figure(struct bench_report *r, const char *name, double value, const char *unit);
+/* The same, named "MODE: WHAT". */
+void bench_figure_of(struct bench_report *r, const char *mode, const char *what, double value, const char *unit);
 /* A figure that ought to be at most, or at least, its target. */
 void bench_figure_most(struct bench_report *r, const char *name, double value, const char *unit, double target);
 void bench_figure_least(struct bench_report *r, const char *name, double value, const char *unit, double target);

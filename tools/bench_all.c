@@ -31,18 +31,22 @@ static void size_bytes(const struct bench *b, struct bench_daemon_size *size)
 
 /* ---- modes, in the order of `all` ---- */
 static const struct bench_mode modes[] = {
-    {"latency", bench_latency, size_items, true, true, "time of every get, beside the floor's and a loop that only reads the clock"},
-    {"get", bench_get, size_items, true, true, "gets a second, without looking at the clock in between"},
-    {"get-many", bench_get_many, size_items, true, true, "the same in batches"},
-    {"hot", bench_hot, size_items, true, true, "gets of 1,000 items, timed in groups of 16"},
-    {"mixed", bench_mixed, size_items, true, true, "gets with sets among them"},
-    {"set", bench_sets, size_items, true, true, "sets applied a second; time of a set's call"},
-    {"wait", bench_wait, size_items, true, true, "set and wait until it is visible: round trips"},
-    {"beside", bench_beside, size_items, true, true, "gets beside a process that sets at full speed"},
-    {"idle", bench_idle, size_items, false, true, "CPU time of a daemon whose clients do nothing"},
-    {"bytes", bench_bytes, size_bytes, false, true, "bytes per item beyond its key and value; fills the segment"},
-    {"attach", bench_attach, size_attach, false, true, "time to attach"},
-    {"replay", bench_replay, bench_trace_size, false, false, "a request trace: get, on a miss set"},
+    {"latency", bench_latency, size_items, true, true, 0, 0, "time of every get, beside the floor's and a loop that only reads the clock"},
+    {"get", bench_get, size_items, true, true, 0, 0, "gets a second, without looking at the clock in between"},
+    {"get-many", bench_get_many, size_items, true, true, 0, 0, "the same in batches"},
+    {"hot", bench_hot, size_items, true, true, 0, 0, "gets of 1,000 items, timed in groups of 16"},
+    {"mixed", bench_mixed, size_items, true, true, 0, 0, "gets with sets among them"},
+    {"set", bench_sets, size_items, true, true, 0, 0, "sets applied a second; time of a set's call"},
+    {"wait", bench_wait, size_items, true, true, 0, 0, "set and wait until it is visible: round trips"},
+    {"beside", bench_beside, size_items, true, true, 0, 0, "gets beside a process that sets at full speed"},
+    {"idle", bench_idle, size_items, false, true, 0, 0, "CPU time of a daemon whose clients do nothing"},
+    {"bytes", bench_bytes, size_bytes, false, true, 0, 0, "bytes per item beyond its key and value; fills the segment"},
+    {"attach", bench_attach, size_attach, false, true, 0, 0, "time to attach"},
+    {"replay", bench_replay, bench_trace_size, false, false, 0, 0, "a request trace: get, on a miss set"},
+    {"leaderboard", bench_rows, bench_rows_size, true, false, 400000, 240, "rows that are overwritten and read: none may be lost"},
+    {"hunt", bench_hunt, bench_hunt_size, false, false, 0, 0, "messages into a namespace that is reset every 16 ms"},
+    {"reset", bench_reset, bench_reset_size, false, false, 10000000, 8, "resetting a namespace of small items"},
+    {"pauses", bench_pauses, bench_pauses_size, false, false, 0, 0, "the writer's pauses while items expire, are evicted and reset"},
 };
 
 const struct bench_mode *bench_mode_at(unsigned i) { return i < sizeof modes / sizeof *modes ? &modes[i] : NULL; }
@@ -79,7 +83,7 @@ static enum bench_status enter(struct bench *b, struct stage *s, const struct be
         return BENCH_OK;
     leave(b, s);
     if (b->o.start_daemon) {
-        struct bench_daemon_size size = {.max_clients = b->o.clients + b->o.processes + OWN_CLIENTS};
+        struct bench_daemon_size size = {.max_clients = b->o.clients + b->o.processes + b->o.idle_lanes + OWN_CLIENTS};
         mode->size(b, &size);
         if (b->o.memory > 0)
             size.memory = b->o.memory;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,9 @@
 #define START_S 120u /* it populates its memory first: about 3 s for 10 GiB of small pages */
 #define STOP_S 10u
 #define NAP_US 2000u
-#define MAX_ARGS (BENCH_DAEMON_OPTIONS + 8)
+#define OWN_ARGS 10u
+#define ARG_BYTES 340u
+#define MAX_ARGS (BENCH_DAEMON_OPTIONS + OWN_ARGS + 1)
 
 uint64_t bench_daemon_memory(const struct bench_options *o)
 {
@@ -123,11 +126,49 @@ static enum bench_status wait_for_answer(struct bench_daemon *d)
     return bench_error(BENCH_FAILURE, "the private larderd did not answer in %u s", START_S);
 }
 
+/* Where the next argument goes. */
+struct line {
+    unsigned n;
+    char *args[MAX_ARGS];
+};
+
+static void __attribute__((format(printf, 2, 3))) say(struct line *l, const char *format, ...)
+{
+    va_list list;
+    char text[ARG_BYTES];
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    l->args[l->n++] = strdup(text);
+    l->args[l->n] = NULL;
+}
+
+static void say_all(struct line *l, const struct bench_daemon *d, const struct bench *b, const struct bench_daemon_size *size)
+{
+    say(l, "larderd");
+    say(l, "--memory=%llu", (unsigned long long)size->memory);
+    say(l, "--average-item=%llu", (unsigned long long)size->average_item);
+    say(l, "--max-clients=%u", size->max_clients);
+    say(l, "--socket=%s", d->socket);
+    if (size->table_load > 0)
+        say(l, "--table-load=%g", size->table_load);
+    if (size->block_bytes > 0)
+        say(l, "--block-size=%llu", (unsigned long long)size->block_bytes);
+    if (size->blocks > 0)
+        say(l, "--blocks=%u", size->blocks);
+    if (size->ring_bytes > 0)
+        say(l, "--ring=%llu", (unsigned long long)size->ring_bytes);
+    if (b->o.policy)
+        say(l, "--namespace=default,policy=%s", b->o.policy);
+    for (unsigned i = 0; i < b->o.n_daemon_options; i++)
+        l->args[l->n++] = strdup(b->o.daemon_options[i]);
+    l->args[l->n] = NULL;
+}
+
 enum bench_status bench_daemon_start(struct bench_daemon *d, const struct bench *b, const struct bench_daemon_size *size)
 {
-    char path[4200], memory[64], average[64], clients[64], socket[340];
-    char *args[MAX_ARGS] = {path, memory, average, clients, socket};
-    unsigned n = 5;
+    char path[4200];
+    struct line line = {0};
     const char *tmp = getenv("TMPDIR");
     memset(d, 0, sizeof *d);
     if (b->o.daemon)
@@ -139,20 +180,14 @@ enum bench_status bench_daemon_start(struct bench_daemon *d, const struct bench 
         return bench_error(BENCH_FAILURE, "cannot make a folder in $TMPDIR: %s", strerror(errno));
     }
     snprintf(d->socket, sizeof d->socket, "%s/socket", d->dir);
-    snprintf(memory, sizeof memory, "--memory=%llu", (unsigned long long)size->memory);
-    snprintf(average, sizeof average, "--average-item=%llu", (unsigned long long)size->average_item);
-    snprintf(clients, sizeof clients, "--max-clients=%u", size->max_clients);
-    snprintf(socket, sizeof socket, "--socket=%s", d->socket);
-    for (unsigned i = 0; i < b->o.n_daemon_options; i++)
-        args[n++] = strdup(b->o.daemon_options[i]);
-    args[n] = NULL;
+    say_all(&line, d, b, size);
 
     pid_t parent = getpid();
     d->pid = fork();
     if (d->pid == 0)
-        become(d, b, args, path, parent);
-    while (n > 5)
-        free(args[--n]);
+        become(d, b, line.args, path, parent);
+    while (line.n > 0)
+        free(line.args[--line.n]);
     enum bench_status status = d->pid < 0 ? bench_error(BENCH_FAILURE, "cannot fork: %s", strerror(errno)) : wait_for_answer(d);
     if (status != BENCH_OK)
         bench_daemon_stop(d);

@@ -16,8 +16,8 @@
 
 /* ---- random numbers: a counter, mixed ---- */
 
-static uint64_t draw(struct bench_keys *k) { return bench_mix(k->seed + ++k->counter * GOLDEN); }
-static double draw_part(struct bench_keys *k) { return (double)(draw(k) >> 11) * 0x1p-53; }
+uint64_t bench_keys_draw(struct bench_keys *k) { return bench_mix(k->seed + ++k->counter * GOLDEN); }
+static double draw_part(struct bench_keys *k) { return (double)(bench_keys_draw(k) >> 11) * 0x1p-53; }
 
 /* ---- Zipf ---- */
 
@@ -67,11 +67,11 @@ void bench_keys_init(struct bench_keys *k, const struct bench_options *o, uint64
     }
 }
 
-static uint64_t next_id(struct bench_keys *k)
+uint64_t bench_keys_id(struct bench_keys *k)
 {
     if (k->skew > 0)
         return zipf_rank(k) * SCATTER % k->n_items;
-    return (uint64_t)((unsigned __int128)draw(k) * k->n_items >> 64);
+    return (uint64_t)((unsigned __int128)bench_keys_draw(k) * k->n_items >> 64);
 }
 
 void bench_key_make(struct bench_key *key, uint64_t id, uint64_t hash_seed)
@@ -87,7 +87,7 @@ void bench_key_make(struct bench_key *key, uint64_t id, uint64_t hash_seed)
 void bench_keys_next(struct bench_keys *k, struct bench_key *keys, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        bench_key_make(&keys[i], next_id(k), k->hash_seed);
+        bench_key_make(&keys[i], bench_keys_id(k), k->hash_seed);
 }
 
 /* ---- values ---- */
@@ -126,4 +126,11 @@ bool bench_value_good(const unsigned char *value, size_t bytes, uint64_t id)
     }
     uint64_t last = word_at(first, i);
     return memcmp(value + i * sizeof last, &last, bytes - i * sizeof last) == 0;
+}
+
+uint32_t bench_value_version(const unsigned char *value)
+{
+    uint64_t first;
+    memcpy(&first, value, sizeof first);
+    return (uint32_t)(first >> ID_BITS);
 }

@@ -5,14 +5,18 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define FIGURES_MAX 128u
 #define DISTRIBUTIONS_MAX 32u
 
 enum wish { NO_WISH, AT_MOST, AT_LEAST };
 
+#define NAME_BYTES 80u
+
 struct figure {
-    const char *name, *unit;
+    char name[NAME_BYTES];
+    const char *unit;
     double value, target;
     enum wish wish;
 };
@@ -24,12 +28,13 @@ static const struct {
 #define N_QUANTILES (sizeof quantiles / sizeof *quantiles)
 
 struct distribution {
-    const char *name;
+    char name[NAME_BYTES];
     uint64_t count;
     double raw_ns[N_QUANTILES], net_ns[N_QUANTILES];
 };
 
 struct bench_report {
+    bool complete;
     unsigned n_figures, n_distributions;
     struct figure figures[FIGURES_MAX];
     struct distribution distributions[DISTRIBUTIONS_MAX];
@@ -43,26 +48,35 @@ struct bench_report *bench_report_new(void)
 }
 
 void bench_report_free(struct bench_report *r) { free(r); }
+void bench_report_finish(struct bench_report *r) { r->complete = true; }
+bool bench_report_is_complete(const struct bench_report *r) { return r->complete; }
 
-static void add(struct bench_report *r, const struct figure *f)
+static void add(struct bench_report *r, const char *name, double value, const char *unit, enum wish wish, double target)
 {
-    if (r->n_figures < FIGURES_MAX)
-        r->figures[r->n_figures++] = *f;
+    if (r->n_figures == FIGURES_MAX)
+        return;
+    struct figure *f = &r->figures[r->n_figures++];
+    *f = (struct figure){.unit = unit, .value = value, .target = target, .wish = wish};
+    snprintf(f->name, sizeof f->name, "%s", name);
 }
 
-void bench_figure(struct bench_report *r, const char *name, double value, const char *unit)
+void bench_figure(struct bench_report *r, const char *name, double value, const char *unit) { add(r, name, value, unit, NO_WISH, 0); }
+
+void bench_figure_of(struct bench_report *r, const char *mode, const char *what, double value, const char *unit)
 {
-    add(r, &(struct figure){name, unit, value, 0, NO_WISH});
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s: %s", mode, what);
+    add(r, name, value, unit, NO_WISH, 0);
 }
 
 void bench_figure_most(struct bench_report *r, const char *name, double value, const char *unit, double target)
 {
-    add(r, &(struct figure){name, unit, value, target, AT_MOST});
+    add(r, name, value, unit, AT_MOST, target);
 }
 
 void bench_figure_least(struct bench_report *r, const char *name, double value, const char *unit, double target)
 {
-    add(r, &(struct figure){name, unit, value, target, AT_LEAST});
+    add(r, name, value, unit, AT_LEAST, target);
 }
 
 void bench_distribution(struct bench_report *r, const char *name, const struct bench_clock *c, const struct bench_stamps *s, unsigned ops)
@@ -70,7 +84,7 @@ void bench_distribution(struct bench_report *r, const char *name, const struct b
     if (r->n_distributions == DISTRIBUTIONS_MAX)
         return;
     struct distribution *d = &r->distributions[r->n_distributions++];
-    d->name = name;
+    snprintf(d->name, sizeof d->name, "%s", name);
     d->count = lrd_histogram_count(&s->ticks);
     for (unsigned i = 0; i < N_QUANTILES; i++) {
         double ticks = bench_quantile_ticks(c, &s->ticks, quantiles[i].part);
@@ -127,7 +141,7 @@ static void print_figure(const struct figure *f)
 {
     char value[32], target[32];
     number(value, sizeof value, f->value);
-    printf("%-44s %10s %-4s", f->name, value, f->unit);
+    printf("%-56s %10s %-4s", f->name, value, f->unit);
     if (f->wish != NO_WISH) {
         number(target, sizeof target, f->target);
         printf("  %s %7s  %s", f->wish == AT_MOST ? "<=" : ">=", target, met(f) ? "met" : "MISSED");
@@ -137,11 +151,18 @@ static void print_figure(const struct figure *f)
 
 void bench_report_print(const struct bench_report *r, const struct bench *b, const char *mode)
 {
-    printf("larder-bench %s: %llu items of %u + %zu bytes, ", mode, (unsigned long long)b->o.items, BENCH_KEY, b->o.value_size);
-    if (b->o.skew > 0)
-        printf("zipf:%g", b->o.skew);
-    else
-        printf("uniform");
+    printf("larder-bench %s: ", mode);
+    if (b->o.file)
+        printf("%s", b->o.file);
+    else if (strcmp(mode, "hunt") == 0)
+        printf("messages");
+    else {
+        printf("%llu items of %u + %zu bytes, ", (unsigned long long)b->o.items, BENCH_KEY, b->o.value_size);
+        if (b->o.skew > 0)
+            printf("zipf:%g", b->o.skew);
+        else
+            printf("uniform");
+    }
     printf(", %u x %u workers, %g s; a stamp costs %.1f ns and counts in steps of %.1f\n", b->o.processes, b->o.threads, b->o.seconds,
            b->clock.cost_ticks * b->clock.ns_per_tick, (double)b->clock.step_ticks * b->clock.ns_per_tick);
     print_distributions(r);
@@ -197,6 +218,9 @@ static json_t *options_json(const struct bench *b)
     json_object_set_new(o, "threads", json_integer(b->o.threads));
     json_object_set_new(o, "seconds", json_real(b->o.seconds));
     json_object_set_new(o, "seed", json_integer((json_int_t)b->o.seed));
+    json_object_set_new(o, "fraction", json_real(b->o.fraction));
+    json_object_set_new(o, "policy", b->o.policy ? json_string(b->o.policy) : json_null());
+    json_object_set_new(o, "idle_lanes", json_integer(b->o.idle_lanes));
     return o;
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "shm/hello.h"
+#include "shm/namespace.h"
 
 #define BUSY_MS 1000u
 #define ANSWER_S 5
@@ -133,6 +134,15 @@ enum bench_status bench_target_open(struct bench_target *t, const struct bench *
     return status;
 }
 
+enum bench_status bench_target_peek(struct bench_target *t, const struct bench *b)
+{
+    memset(t, 0, sizeof *t);
+    enum bench_status status = look(t, b->socket);
+    if (status != BENCH_OK)
+        bench_target_close(t);
+    return status;
+}
+
 void bench_target_close(struct bench_target *t)
 {
     if (t->base)
@@ -144,6 +154,19 @@ void bench_target_close(struct bench_target *t)
 double bench_load(const struct bench_target *t)
 {
     return (double)bench_counter(t, LRD_C_slots_used) / ((double)t->r.n_pairs * 2 * LRD_SLOTS);
+}
+
+/* ---- namespaces ---- */
+
+enum bench_status bench_target_namespace(struct bench_target *t, const char *name, const struct larder_ns_options *options, uint32_t *number)
+{
+    int r = larder_ns_create(t->larder, name, options, &t->ns);
+    if (r != LARDER_OK)
+        return bench_error(BENCH_FAILURE, "cannot make the namespace %s: %s", name, larder_strerror(r));
+    *number = lrd_ns_find(&t->r, name);
+    if (*number == LRD_NS_NOWHERE)
+        return bench_error(BENCH_FAILURE, "the namespace %s was made and is not in the segment", name);
+    return BENCH_OK;
 }
 
 /* ---- filling it ---- */

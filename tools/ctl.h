@@ -1,6 +1,6 @@
 /* larderctl, inside: what its verbs share.
  *
- * Verbs that look (get, dump, stat, inspect, check) read the segment itself, through SOCKET.peek: no lane, no worker needed. Verbs that
+ * Verbs that look (get, dump, stat, namespaces, mem, inspect, why, check) read the segment itself, through SOCKET.peek: no lane, no worker needed. Verbs that
  * change something go through liblarder like any application. The segment's bytes are loaded once, checked, then used.
  */
 #ifndef CTL_H
@@ -28,11 +28,14 @@ enum ctl_form { CTL_AS_IS, CTL_ESCAPED, CTL_HEX };
 /* What the command line said. */
 struct ctl_call {
     const char *socket;
+    const char *ns;     /* a namespace's name, */
+    bool ns_given;      /* which was said and is not only taken */
     enum ctl_form form; /* of keys and values on the command line */
     int64_t ttl_ms;     /* for larder_set_options */
     uint32_t flags;
     uint32_t max_silence_ms;
     bool json;
+    bool no_measure;
     bool stable;
     unsigned n_args;
     char **args;
@@ -47,6 +50,11 @@ enum ctl_status ctl_dump(const struct ctl_call *call);    /* ctl_dump.c */
 enum ctl_status ctl_load(const struct ctl_call *call);
 enum ctl_status ctl_stat(const struct ctl_call *call);    /* ctl_stat.c */
 enum ctl_status ctl_inspect(const struct ctl_call *call); /* ctl_inspect.c */
+enum ctl_status ctl_why(const struct ctl_call *call);     /* ctl_why.c */
+enum ctl_status ctl_mem(const struct ctl_call *call);     /* ctl_mem.c */
+enum ctl_status ctl_namespaces(const struct ctl_call *call); /* ctl_namespace.c */
+enum ctl_status ctl_create(const struct ctl_call *call);
+enum ctl_status ctl_reset(const struct ctl_call *call);
 enum ctl_status ctl_check(const struct ctl_call *call);   /* ctl_check.c */
 
 /* ---- larderctl.c ---- */
@@ -143,6 +151,42 @@ uint32_t ctl_slot_lines(const struct lrd_reader *r, uint32_t bucket, uint64_t sl
 
 static inline uint32_t ctl_n_buckets(const struct lrd_reader *r) { return r->n_pairs * 2; }
 
+/* ---- ctl_namespace.c ---- */
+
+/* What is no character of a name is a question mark in it. */
+void ctl_ns_name(const struct lrd_reader *r, uint32_t ns, char name[LRD_NAMESPACE_NAME]);
+
+bool ctl_ns_is_live(const struct lrd_reader *r, uint32_t ns);
+
+/* The namespace of the call. False: there is none; a line was written. */
+bool ctl_ns_find(const struct ctl_call *call, const struct lrd_reader *r, uint32_t *ns);
+
+/* The same through a handle. CTL_OK; anything else: a line was written. */
+enum ctl_status ctl_ns_open(const struct ctl_call *call, struct larder *l, struct larder_ns **ns);
+
+/* ---- ctl_blocks.c: where the bytes of the arena are ---- */
+
+/* Of blocks in use. All bytes together are the blocks' size. */
+struct ctl_space {
+    uint64_t blocks;
+    uint64_t items;                                      /* live */
+    uint64_t payload_bytes, header_bytes, padding_bytes; /* of those */
+    uint64_t dead_bytes;                                 /* written, and no live item's */
+    uint64_t free_bytes, tail_bytes;                     /* not written: of open blocks, which will be, and of full ones */
+};
+
+struct ctl_arena {
+    struct ctl_space of[LRD_NAMESPACES];
+    struct ctl_space all; /* their sum */
+    uint64_t open_blocks; /* of those */
+    uint64_t free_blocks;
+    uint64_t unknown_blocks; /* whose descriptor makes no sense; check says more */
+};
+
+void ctl_arena_look(const struct lrd_reader *r, struct ctl_arena *a);
+uint64_t ctl_space_live(const struct ctl_space *s);
+uint64_t ctl_space_bytes(const struct ctl_space *s);
+
 /* ---- ctl_report.c: figures, written as text or as JSON ---- */
 
 struct ctl_report;
@@ -150,9 +194,10 @@ struct ctl_report;
 struct ctl_report *ctl_report_create(void);
 void ctl_report_free(struct ctl_report *report);
 
-/* A group of figures; a list is a group of rows, each with figures of its own. */
+/* A group of figures; a list is a group of rows, each with figures of its own; a table is a list whose rows have the same figures. */
 void ctl_report_group(struct ctl_report *report, const char *name);
 void ctl_report_list(struct ctl_report *report, const char *name);
+void ctl_report_table(struct ctl_report *report, const char *name);
 void ctl_report_row(struct ctl_report *report);
 
 /* Names and units are static strings; unit "" for bare numbers. Text is copied. */

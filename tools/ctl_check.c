@@ -8,8 +8,10 @@
  * Per slot:   its location lies in the arena, and its item in the written part of its block; the item's key hashes to that tag, and to a home from
  *             which that displacement leads to that bucket; a get of the key finds this slot and no other; no two items share bytes
  * Per bucket: the displaced word is exact (15 may stand for less)
- * Per block:  state, live items and bytes, latest expiry, epoch and generation fit each other and the slots
- * All:        the counters add up to what is there; one open block at most; no two blocks have the same place in the order */
+ * Per block:  state, owner, live items, bytes and padding, latest expiry, epoch and generation fit each other and the slots
+ * Per namespace: its counters add up to what is there; its blocks are within its maximum, one open at most in each of its chains; what it is made of makes sense
+ * Per lane:   no more credit was used than granted
+ * All:        the counters add up to what is there; the minimums fit into the arena but for its spare blocks; no two blocks have the same place in the order */
 #include "tools/ctl.h"
 
 #include <errno.h>
@@ -19,13 +21,15 @@
 #include <time.h>
 
 #include "shm/arena.h"
+#include "shm/counters.h"
 #include "shm/hash.h"
 #include "shm/item.h"
+#include "shm/namespace.h"
 #include "shm/table.h"
 
 #define PASSES 10u
 #define BETWEEN_MS 7   /* no multiple of anything that a writer does */
-#define PRINTED 100u   /* findings; of the others only the number is said */
+#define PRINTED 25u    /* findings of a kind; of the others only the number is said */
 #define SEEN_BLOCKS_AHEAD (1u << 15)
 
 enum finding_kind {
@@ -39,6 +43,7 @@ enum finding_kind {
     SLOT_OVERLAP,
     WORD_DISPLACED,
     BLOCK_STATE,
+    BLOCK_OWNER,
     BLOCK_LIVE,
     BLOCK_FREE_USED,
     BLOCK_EPOCH,
@@ -48,11 +53,19 @@ enum finding_kind {
     SLOTS_USED,
     COUNTED_BLOCKS,
     COUNTED_ITEMS,
+    COUNTED_ELSEWHERE,
+    NS_COUNTED_BLOCKS,
+    NS_COUNTED_ITEMS,
+    NS_MAXIMUM,
+    NS_MINIMUMS,
+    NS_NONSENSE,
+    CREDIT_BYTES,
+    CREDIT_ITEMS,
 };
 
 struct finding {
     enum finding_kind kind;
-    uint64_t where; /* slot: bucket * 8 + index; bucket; block */
+    uint64_t where; /* slot: bucket * 8 + index; bucket; block; open block: namespace * LRD_CHAINS + chain; namespace; lane * LRD_CREDITS + account */
     uint64_t found;
     uint64_t expected;
 };
@@ -70,6 +83,10 @@ struct check {
     uint64_t *live;      /* per block, counted anew: as descriptor.live */
     uint64_t *taken;     /* a bit per granule */
     uint64_t slots_used, items;
+    struct {
+        uint64_t blocks, items;    /* as the descriptors say, of any epoch */
+        uint64_t open[LRD_CHAINS]; /* of its epoch */
+    } of[LRD_NAMESPACES];
     struct findings now;
 };
 
@@ -152,7 +169,7 @@ static void check_live(struct check *c, uint32_t bucket, uint64_t where)
     uint64_t hash = lrd_hash(r->hash_seed, item->ns, item->data, item->key_len);
     uint32_t tag = lrd_hash_tag(hash), displacement = lrd_slot_displacement(item->slot);
     c->items++;
-    c->live[item->block] += lrd_live_make(1, item->bytes);
+    c->live[item->block] += lrd_live_make(1, item->bytes, item->bytes - (uint32_t)sizeof(struct lrd_item) - item->key_len - item->value_len);
     if (end > item->used)
         find(c, SLOT_UNWRITTEN, where, end, item->used);
     if (item->ns != item->block_ns)
@@ -225,11 +242,23 @@ static void check_free_block(struct check *c, uint32_t i, const struct lrd_descr
         find(c, BLOCK_FREE_USED, i, used, 0);
 }
 
+/* Nothing but a namespace that is live, or was when the block was filled, and one of its chains. */
+static bool owner_ok(const struct check *c, uint64_t owner, uint64_t word)
+{
+    uint32_t ns = lrd_owner_ns(owner);
+    if (ns >= LRD_NS_NOWHERE || ((uint32_t)owner >> 8) >= LRD_CHAINS)
+        return false;
+    return ctl_ns_is_live(c->r, ns) || lrd_block_word_epoch(word) < lrd_load32_acquire(&c->r->namespaces[ns].epoch);
+}
+
 static void check_used_block(struct check *c, uint32_t i, const struct lrd_descriptor *d, uint64_t word)
 {
-    uint64_t ns = lrd_load_relaxed(&d->ns), used = lrd_load_relaxed(&d->used);
-    if (ns >= LRD_NAMESPACES || used > UINT64_C(1) << c->r->block_shift) {
+    uint64_t owner = lrd_load_relaxed(&d->owner), used = lrd_load_relaxed(&d->used);
+    uint32_t ns = lrd_owner_ns(owner);
+    if (used > UINT64_C(1) << c->r->block_shift)
         find(c, BLOCK_STATE, i, used, ns);
+    if (!owner_ok(c, owner, word)) {
+        find(c, BLOCK_OWNER, i, owner, 0);
         return;
     }
     uint32_t epoch = lrd_load32_acquire(&c->r->namespaces[ns].epoch);
@@ -261,26 +290,131 @@ static void check_order(struct check *c)
     free(sequence);
 }
 
-static uint64_t counter(const struct check *c, enum lrd_counter_id id) { return lrd_load_acquire(&c->r->counters[id]); }
+/* What came less what went is what is there. A copied item stays one item. */
+static uint64_t items_left(uint64_t (*count)(const struct check *c, uint32_t ns, enum lrd_counter_id id), const struct check *c, uint32_t ns)
+{
+    return count(c, ns, LRD_C_sets) - count(c, ns, LRD_C_overwrites) - count(c, ns, LRD_C_deletes) - count(c, ns, LRD_C_evicted) - count(c, ns, LRD_C_expired) -
+           count(c, ns, LRD_C_reset_items) - count(c, ns, LRD_C_no_room);
+}
 
-/* What came less what went is what is there. */
+static uint64_t count_all(const struct check *c, uint32_t ns, enum lrd_counter_id id)
+{
+    (void)ns;
+    return lrd_counter_sum(c->r, id);
+}
+
+static uint64_t count_one(const struct check *c, uint32_t ns, enum lrd_counter_id id) { return lrd_load_relaxed(&lrd_ns_counters(c->r, ns)[id]); }
+
 static void check_counters(struct check *c, uint64_t in_use, uint64_t live_items)
 {
-    uint64_t blocks = counter(c, LRD_C_blocks_opened) - counter(c, LRD_C_blocks_freed);
+    uint64_t blocks = count_all(c, 0, LRD_C_blocks_opened) - count_all(c, 0, LRD_C_blocks_freed);
     if (blocks != in_use)
         find(c, COUNTED_BLOCKS, 0, blocks, in_use);
-    uint64_t items = counter(c, LRD_C_sets) - counter(c, LRD_C_overwrites) - counter(c, LRD_C_deletes) - counter(c, LRD_C_evicted) - counter(c, LRD_C_no_room);
+    uint64_t items = items_left(count_all, c, 0);
     if (items != live_items)
         find(c, COUNTED_ITEMS, 0, items, live_items);
-    uint64_t slots = counter(c, LRD_C_slots_used);
+    uint64_t slots = count_all(c, 0, LRD_C_slots_used);
     if (slots != c->slots_used)
         find(c, SLOTS_USED, 0, slots, c->slots_used);
 }
 
+/* ---- namespaces and lanes ---- */
+
+static void check_ns_counters(struct check *c, uint32_t ns)
+{
+    uint64_t blocks = count_one(c, ns, LRD_C_blocks_opened) - count_one(c, ns, LRD_C_blocks_freed), items = items_left(count_one, c, ns);
+    if (blocks != c->of[ns].blocks)
+        find(c, NS_COUNTED_BLOCKS, ns, blocks, c->of[ns].blocks);
+    if (items != c->of[ns].items)
+        find(c, NS_COUNTED_ITEMS, ns, items, c->of[ns].items);
+    for (unsigned i = 0; ns != 0 && i < LRD_N_COUNTERS; i++)
+        if (lrd_counter_info[i].scope == LRD_SCOPE_all && count_one(c, ns, (enum lrd_counter_id)i) != 0)
+            find(c, COUNTED_ELSEWHERE, ns, count_one(c, ns, (enum lrd_counter_id)i), i);
+}
+
+/* What its maker checked. */
+static const char *const ns_faults[] = {NULL, "its name is none", "an unknown policy", "a minimum above its maximum, or a maximum above the arena",
+                                        "an account of credit that does not fit its policy", "a name that another one has", "an epoch that cannot be"};
+
+static unsigned ns_fault(const struct check *c, uint32_t ns)
+{
+    const struct lrd_namespace *n = &c->r->namespaces[ns];
+    uint64_t min = lrd_load_relaxed(&n->min_blocks), max = lrd_load_relaxed(&n->max_blocks);
+    uint32_t policy = lrd_load32_relaxed(&n->policy), credit = lrd_load32_relaxed(&n->credit);
+    if (!lrd_ns_name_ok(n->name))
+        return 1;
+    if (policy >= LRD_N_POLICIES)
+        return 2;
+    if (min > max || max > c->r->n_blocks)
+        return 3;
+    if (policy == LRD_POLICY_REFUSE ? credit >= LRD_CREDITS || min != max : credit != LRD_NO_CREDIT)
+        return 4;
+    if (lrd_ns_find(c->r, n->name) != ns)
+        return 5;
+    return lrd_load32_relaxed(&n->epoch) == 0 ? 6 : 0;
+}
+
+static void check_namespaces(struct check *c)
+{
+    uint64_t minimums = 0;
+    for (uint32_t ns = 0; ns < LRD_NAMESPACES; ns++) {
+        const struct lrd_namespace *n = &c->r->namespaces[ns];
+        check_ns_counters(c, ns);
+        if (!ctl_ns_is_live(c->r, ns))
+            continue;
+        unsigned fault = ns_fault(c, ns);
+        if (fault != 0)
+            find(c, NS_NONSENSE, ns, fault, 0);
+        uint64_t max = lrd_load_relaxed(&n->max_blocks);
+        if (c->of[ns].blocks > max)
+            find(c, NS_MAXIMUM, ns, c->of[ns].blocks, max);
+        minimums += lrd_load_relaxed(&n->min_blocks);
+        for (uint32_t chain = 0; chain < LRD_CHAINS; chain++)
+            if (c->of[ns].open[chain] > 1)
+                find(c, OPEN_BLOCKS, ns * LRD_CHAINS + chain, c->of[ns].open[chain], 1);
+    }
+    if (minimums > c->r->n_blocks - LRD_NS_SPARE_BLOCKS)
+        find(c, NS_MINIMUMS, 0, minimums, c->r->n_blocks - LRD_NS_SPARE_BLOCKS);
+}
+
+/* Two namespaces never share an account. */
+static void check_accounts(struct check *c)
+{
+    uint32_t owner[LRD_CREDITS] = {0}; /* + 1 */
+    for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
+        uint32_t credit = lrd_load32_relaxed(&c->r->namespaces[ns].credit);
+        if (!ctl_ns_is_live(c->r, ns) || credit >= LRD_CREDITS)
+            continue;
+        if (owner[credit] != 0)
+            find(c, NS_NONSENSE, ns, 4, owner[credit] - 1);
+        owner[credit] = ns + 1;
+    }
+}
+
+static void check_credits(struct check *c)
+{
+    for (uint32_t lane = 0; lane < c->r->geometry.n_lanes; lane++) {
+        if (lrd_load32_acquire(&c->r->lanes[lane].state) != LRD_LANE_LIVE)
+            continue;
+        for (uint32_t i = 0; i < LRD_CREDITS; i++) {
+            const struct lrd_credit *credit = &c->r->credits[lane].of[i];
+            /* Used first: it never passes what was granted before. */
+            uint64_t used_bytes = lrd_load_acquire(&credit->used_bytes), used_items = lrd_load_acquire(&credit->used_items);
+            uint64_t granted_bytes = lrd_load_acquire(&credit->granted_bytes), granted_items = lrd_load_acquire(&credit->granted_items);
+            if (used_bytes > granted_bytes)
+                find(c, CREDIT_BYTES, lane * LRD_CREDITS + i, used_bytes, granted_bytes);
+            if (used_items > granted_items)
+                find(c, CREDIT_ITEMS, lane * LRD_CREDITS + i, used_items, granted_items);
+        }
+    }
+}
+
+/* ---- blocks ---- */
+
 /* A block of an epoch before the last reset: its items are dead without having been counted off. */
 static bool was_reset(const struct check *c, uint32_t block, const struct lrd_descriptor *d)
 {
-    uint64_t ns = lrd_load_relaxed(&d->ns);
+    uint64_t ns = lrd_owner_ns(lrd_load_relaxed(&d->owner));
     return ns < LRD_NAMESPACES && lrd_block_word_epoch(lrd_load_relaxed(&c->r->block_words[block])) != lrd_load32_relaxed(&c->r->namespaces[ns].epoch);
 }
 
@@ -297,18 +431,29 @@ static void check_block(struct check *c, uint32_t i, uint64_t state, uint64_t li
         find(c, BLOCK_LIVE, i, live, c->live[i]);
 }
 
+/* Counts a block in use for its namespace, whatever its epoch: its items are counted off when it is freed. */
+static void count_block(struct check *c, uint32_t i, uint64_t state, uint64_t live)
+{
+    const struct lrd_descriptor *d = &c->r->descriptors[i];
+    uint64_t owner = lrd_load_relaxed(&d->owner);
+    uint32_t ns = lrd_owner_ns(owner);
+    if (state == LRD_BLOCK_FREE || ns >= LRD_NAMESPACES)
+        return;
+    c->of[ns].blocks++;
+    c->of[ns].items += lrd_live_items(live);
+    c->of[ns].open[lrd_owner_chain(owner)] += state == LRD_BLOCK_OPEN && !was_reset(c, i, d);
+}
+
 static void check_blocks(struct check *c)
 {
-    uint64_t n_open = 0, in_use = 0, live_items = 0;
+    uint64_t in_use = 0, live_items = 0;
     for (uint32_t i = 0; i < c->r->n_blocks; i++) {
         uint64_t state = lrd_load_acquire(&c->r->descriptors[i].state), live = lrd_load_acquire(&c->r->descriptors[i].live);
         check_block(c, i, state, live);
-        n_open += state == LRD_BLOCK_OPEN;
+        count_block(c, i, state, live);
         in_use += state != LRD_BLOCK_FREE;
         live_items += lrd_live_items(live);
     }
-    if (n_open > 1)
-        find(c, OPEN_BLOCKS, 0, n_open, 1);
     check_counters(c, in_use, live_items);
     check_order(c);
 }
@@ -317,15 +462,18 @@ static void check_blocks(struct check *c)
 
 /* Words of which at least one changes with everything the writer does to table and arena. */
 struct stand {
-    uint64_t word[6];
+    uint64_t word[8];
 };
 
 static struct stand look_at_writer(const struct lrd_reader *r)
 {
     const struct lrd_journal *j = r->journal;
+    uint64_t epochs = 0; /* a reset by the clock is no record */
+    for (uint32_t ns = 0; ns < LRD_NAMESPACES; ns++)
+        epochs += lrd_load32_acquire(&r->namespaces[ns].epoch);
     struct stand s = {{lrd_load_acquire(&j->applied_total), lrd_load_acquire(&j->n_steps), lrd_load_acquire(&j->sweep_owed),
-                       lrd_load_acquire(&r->counters[LRD_C_blocks_freed]), lrd_load_acquire(&r->counters[LRD_C_blocks_opened]),
-                       lrd_load_acquire(&r->counters[LRD_C_slots_swept])}};
+                       lrd_counter_sum(r, LRD_C_blocks_freed), lrd_counter_sum(r, LRD_C_blocks_opened),
+                       lrd_load_acquire(&r->counters[LRD_C_slots_swept]), lrd_counter_sum(r, LRD_C_copied), epochs}};
     lrd_fence_acquire(); /* what a pass loads is loaded after the first look */
     return s;
 }
@@ -337,10 +485,14 @@ static void pass(struct check *c)
     memset(c->live, 0, c->r->n_blocks * sizeof *c->live);
     memset(c->taken, 0, granules / 8);
     c->slots_used = c->items = 0;
+    memset(c->of, 0, sizeof c->of);
     c->now = (struct findings){0};
     check_slots(c);
     check_words(c);
     check_blocks(c);
+    check_namespaces(c);
+    check_accounts(c);
+    check_credits(c);
     if (c->now.n > 1)
         qsort(c->now.f, c->now.n, sizeof *c->now.f, by_place);
     lrd_fence_acquire(); /* and before the second */
@@ -387,8 +539,11 @@ static void print_slot(const struct finding *f, const char *what)
     printf("bucket %" PRIu64 " slot %" PRIu64 ": %s (slot word %016" PRIx64 ")\n", f->where / 8, f->where % 8, what, f->found);
 }
 
-static void print_finding(const struct finding *f)
+static void print_finding(const struct lrd_reader *r, const struct finding *f)
 {
+    char name[LRD_NAMESPACE_NAME];
+    uint64_t ns = f->kind == OPEN_BLOCKS ? f->where / LRD_CHAINS : f->where;
+    ctl_ns_name(r, (uint32_t)(ns % LRD_NAMESPACES), name); /* of the kinds that are about one */
     switch (f->kind) {
     case SLOT_NONSENSE:
         print_slot(f, "points to something that is no item");
@@ -423,9 +578,13 @@ static void print_finding(const struct finding *f)
     case BLOCK_STATE:
         printf("block %" PRIu64 ": its descriptor makes no sense (%" PRIu64 ", %" PRIu64 ")\n", f->where, f->found, f->expected);
         break;
+    case BLOCK_OWNER:
+        printf("block %" PRIu64 ": its owner is no namespace, or no chain of one (%" PRIx64 ")\n", f->where, f->found);
+        break;
     case BLOCK_LIVE:
-        printf("block %" PRIu64 ": says %" PRIu32 " live items of %" PRIu32 " bytes, counted %" PRIu32 " of %" PRIu32 "\n", f->where, lrd_live_items(f->found),
-               lrd_live_bytes(f->found), lrd_live_items(f->expected), lrd_live_bytes(f->expected));
+        printf("block %" PRIu64 ": says %" PRIu32 " live items of %" PRIu32 " bytes with %" PRIu32 " of padding, counted %" PRIu32 " of %" PRIu32 " with %" PRIu32 "\n",
+               f->where, lrd_live_items(f->found), lrd_live_bytes(f->found), lrd_live_padding(f->found), lrd_live_items(f->expected), lrd_live_bytes(f->expected),
+               lrd_live_padding(f->expected));
         break;
     case BLOCK_FREE_USED:
         printf("block %" PRIu64 ": is free and says that %" PRIu64 " bytes are used\n", f->where, f->found);
@@ -440,7 +599,7 @@ static void print_finding(const struct finding *f)
         printf("blocks: one has place %" PRIu64 " in the order, which another has or which was not given yet\n", f->found);
         break;
     case OPEN_BLOCKS:
-        printf("blocks: %" PRIu64 " are open\n", f->found);
+        printf("namespace %s: %" PRIu64 " blocks are open in chain %" PRIu64 "\n", name, f->found, f->where % LRD_CHAINS);
         break;
     case COUNTED_BLOCKS:
         printf("counters: %" PRIu64 " blocks were opened and not freed, %" PRIu64 " are in use\n", f->found, f->expected);
@@ -448,10 +607,48 @@ static void print_finding(const struct finding *f)
     case COUNTED_ITEMS:
         printf("counters: %" PRIu64 " items should be left of the sets, the blocks say %" PRIu64 "\n", f->found, f->expected);
         break;
+    case COUNTED_ELSEWHERE:
+        printf("namespace %s (%" PRIu64 "): counts %" PRIu64 " of %s, which belong to none\n", name, f->where, f->found, lrd_counter_info[f->expected].name);
+        break;
+    case NS_COUNTED_BLOCKS:
+        printf("namespace %s (%" PRIu64 "): %" PRIu64 " blocks were opened and not freed, it has %" PRIu64 "\n", name, f->where, f->found, f->expected);
+        break;
+    case NS_COUNTED_ITEMS:
+        printf("namespace %s (%" PRIu64 "): %" PRIu64 " items should be left of the sets, its blocks say %" PRIu64 "\n", name, f->where, f->found, f->expected);
+        break;
+    case NS_MAXIMUM:
+        printf("namespace %s (%" PRIu64 "): has %" PRIu64 " blocks, at most %" PRIu64 " are its own\n", name, f->where, f->found, f->expected);
+        break;
+    case NS_MINIMUMS:
+        printf("namespaces: the minimums are %" PRIu64 " blocks together, %" PRIu64 " can be promised\n", f->found, f->expected);
+        break;
+    case NS_NONSENSE:
+        printf("namespace %s (%" PRIu64 "): %s\n", name, f->where, ns_faults[f->found]);
+        break;
+    case CREDIT_BYTES:
+    case CREDIT_ITEMS:
+        printf("lane %" PRIu64 ": used credit for %" PRIu64 " %s of account %" PRIu64 ", was granted %" PRIu64 "\n", f->where / LRD_CREDITS, f->found,
+               f->kind == CREDIT_BYTES ? "bytes" : "items", f->where % LRD_CREDITS, f->expected);
+        break;
     case SLOTS_USED:
         printf("table: slots_used says %" PRIu64 ", counted %" PRIu64 "\n", f->found, f->expected);
         break;
     }
+}
+
+/* Sorted by kind: one cause may show in many places of one kind, and hide no other. */
+static void print_findings(const struct lrd_reader *r, const struct findings *l)
+{
+    size_t of_kind = 0, left_out = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        of_kind = i > 0 && l->f[i - 1].kind == l->f[i].kind ? of_kind + 1 : 0;
+        if (of_kind < PRINTED)
+            print_finding(r, &l->f[i]);
+        else
+            left_out++;
+    }
+    if (left_out > 0)
+        printf("and %zu more\n", left_out);
 }
 
 static void print_summary(const struct check *c, unsigned passes, size_t n_findings, size_t unsettled, bool quiet)
@@ -481,10 +678,7 @@ static enum ctl_status check(struct check *c, bool stable)
     size_t unsettled;
     bool quiet;
     unsigned passes = settle(c, stable, &kept, &unsettled, &quiet);
-    for (size_t i = 0; i < kept.n && i < PRINTED; i++)
-        print_finding(&kept.f[i]);
-    if (kept.n > PRINTED)
-        printf("and %zu more\n", kept.n - PRINTED);
+    print_findings(c->r, &kept);
     print_summary(c, passes, kept.n, unsettled, quiet);
     enum ctl_status status = judge(c, &kept, quiet);
     free(kept.f);

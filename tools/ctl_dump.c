@@ -32,6 +32,7 @@
 
 struct dump {
     const struct ctl_peek *p;
+    uint32_t ns;
     struct ctl_item item;
     FILE *to;
     uint64_t n_items;
@@ -74,7 +75,7 @@ static void walk(struct dump *d, bool only_moved)
             if (only_moved && !may_have_moved(r, b, lrd_load_relaxed(at))) /* relaxed: looked at again if so */
                 continue;
             enum ctl_slot state = ctl_item_look(r, at, &d->item, true);
-            if (state == CTL_SLOT_LIVE && d->item.ns == 0)
+            if (state == CTL_SLOT_LIVE && d->item.ns == d->ns)
                 write_item(d);
             d->n_bad += state == CTL_SLOT_BAD;
         }
@@ -103,9 +104,9 @@ static enum ctl_status dump(struct dump *d, const char *name)
     return CTL_OK;
 }
 
-static enum ctl_status dump_to(const struct ctl_peek *p, const char *path)
+static enum ctl_status dump_to(const struct ctl_peek *p, uint32_t ns, const char *path)
 {
-    struct dump d = {.p = p, .to = path ? fopen(path, "we") : stdout};
+    struct dump d = {.p = p, .ns = ns, .to = path ? fopen(path, "we") : stdout};
     if (d.to == NULL) {
         ctl_error("cannot write to %s: %s", path, strerror(errno));
         return CTL_FAILURE;
@@ -133,7 +134,8 @@ enum ctl_status ctl_dump(const struct ctl_call *call)
     enum ctl_status status = ctl_peek_open(&p, call->socket);
     if (status != CTL_OK)
         return status;
-    status = dump_to(&p, file_argument(call));
+    uint32_t ns;
+    status = ctl_ns_find(call, &p.r, &ns) ? dump_to(&p, ns, file_argument(call)) : CTL_FAILURE;
     ctl_peek_close(&p);
     return status;
 }
@@ -142,6 +144,7 @@ enum ctl_status ctl_dump(const struct ctl_call *call)
 
 struct load {
     struct larder *l;
+    struct larder_ns *ns;
     const char *name;
     uint64_t line;
     uint64_t n_items, n_faults;
@@ -216,7 +219,7 @@ static enum ctl_status put(struct load *load, const struct ctl_bytes field[4], c
 {
     int r = LARDER_BUSY;
     for (unsigned i = 0; i < BUSY_TRIES && r == LARDER_BUSY; i++)
-        r = larder_set(larder_default(load->l), field[0].data, field[0].size, field[3].data, field[3].size, options, NULL);
+        r = larder_set(load->ns, field[0].data, field[0].size, field[3].data, field[3].size, options, NULL);
     if (r == LARDER_OK)
         load->n_items++;
     else if (r == -E2BIG)
@@ -296,7 +299,9 @@ enum ctl_status ctl_load(const struct ctl_call *call)
     }
     enum ctl_status status = ctl_attach(&load.l, call);
     if (status == CTL_OK) {
-        status = load_all(&load, from);
+        status = ctl_ns_open(call, load.l, &load.ns);
+        if (status == CTL_OK)
+            status = load_all(&load, from);
         if (status == CTL_OK)
             status = conclude(&load);
         larder_close(load.l);

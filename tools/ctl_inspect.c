@@ -119,10 +119,14 @@ static void report_block(struct ctl_report *out, const struct lrd_reader *r, con
 static enum ctl_status inspect(const struct ctl_call *call, const struct ctl_peek *p, const struct ctl_bytes *key)
 {
     unsigned char nothing;
+    uint32_t ns;
+    if (!ctl_ns_find(call, &p->r, &ns))
+        return CTL_FAILURE;
     struct lrd_get get = {
         .key = key->data,
         .key_len = (uint32_t)key->size,
-        .hash = lrd_hash(p->r.hash_seed, 0, key->data, key->size),
+        .ns = ns,
+        .hash = lrd_hash(p->r.hash_seed, ns, key->data, key->size),
         .buffer = &nothing, /* no room: an item with a value is "too small", which is found */
         .zero_ns = p->zero_ns,
     };

@@ -27,6 +27,28 @@ static enum ctl_status print_value(const unsigned char *value, size_t size)
     return fflush(stdout) == 0 ? CTL_OK : cannot_write();
 }
 
+static enum ctl_status get_item(const struct ctl_call *call, const struct ctl_peek *p, const struct ctl_bytes *key)
+{
+    uint32_t ns;
+    if (!ctl_ns_find(call, &p->r, &ns))
+        return CTL_FAILURE;
+    size_t capacity = p->r.geometry.item_max;
+    struct lrd_get get = {
+        .key = key->data,
+        .key_len = (uint32_t)key->size,
+        .ns = ns,
+        .hash = lrd_hash(p->r.hash_seed, ns, key->data, key->size),
+        .buffer = ctl_alloc(capacity, 1),
+        .capacity = capacity,
+        .zero_ns = p->zero_ns,
+    };
+    enum ctl_status status = CTL_WARNING;
+    if (lrd_table_get(&p->r, &get) == LRD_FOUND)
+        status = print_value(get.buffer, lrd_item_value_len(get.head));
+    free(get.buffer);
+    return status;
+}
+
 enum ctl_status ctl_get(const struct ctl_call *call)
 {
     struct ctl_bytes key;
@@ -35,20 +57,7 @@ enum ctl_status ctl_get(const struct ctl_call *call)
         return CTL_USAGE;
     enum ctl_status status = ctl_peek_open(&p, call->socket);
     if (status == CTL_OK) {
-        size_t capacity = p.r.geometry.item_max;
-        struct lrd_get get = {
-            .key = key.data,
-            .key_len = (uint32_t)key.size,
-            .hash = lrd_hash(p.r.hash_seed, 0, key.data, key.size),
-            .buffer = ctl_alloc(capacity, 1),
-            .capacity = capacity,
-            .zero_ns = p.zero_ns,
-        };
-        if (lrd_table_get(&p.r, &get) == LRD_FOUND)
-            status = print_value(get.buffer, lrd_item_value_len(get.head));
-        else
-            status = CTL_WARNING;
-        free(get.buffer);
+        status = get_item(call, &p, &key);
         ctl_peek_close(&p);
     }
     free(key.data);
@@ -97,29 +106,44 @@ static enum ctl_status refused(const struct ctl_call *call, struct larder *l, in
                   size, call->socket, larder_item_max(l));
     else if (r == LARDER_BUSY)
         ctl_error("the ring to %s stays full: does the worker live? See larderctl ping", call->socket);
+    else if (r == LARDER_FULL)
+        ctl_error("namespace '%s' refuses eviction and is full; delete or reset something, or make it larger", call->ns);
     else
         ctl_error("%s: %s", call->socket, larder_strerror(r));
     return ctl_result_status(r);
 }
 
-static enum ctl_status set(const struct ctl_call *call, struct larder *l, const struct ctl_bytes *key, const struct ctl_bytes *value)
+static enum ctl_status set(const struct ctl_call *call, struct larder *l, struct larder_ns *ns, const struct ctl_bytes *key, const struct ctl_bytes *value)
 {
     const struct larder_set_options options = {.size = sizeof options, .ttl_ms = call->ttl_ms, .flags = call->flags};
     larder_ticket ticket;
-    int r = larder_set(larder_default(l), key->data, key->size, value->data, value->size, &options, &ticket);
+    int r = larder_set(ns, key->data, key->size, value->data, value->size, &options, &ticket);
     return r == LARDER_OK ? settle(call, l, ticket) : refused(call, l, r, key->size + value->size);
+}
+
+/* Attaches, and opens the namespace. CTL_OK; anything else: a line was written, and nothing is left open. */
+static enum ctl_status open_ns(const struct ctl_call *call, struct larder **l, struct larder_ns **ns)
+{
+    enum ctl_status status = ctl_attach(l, call);
+    if (status != CTL_OK)
+        return status;
+    status = ctl_ns_open(call, *l, ns);
+    if (status != CTL_OK)
+        larder_close(*l);
+    return status;
 }
 
 enum ctl_status ctl_set(const struct ctl_call *call)
 {
     struct ctl_bytes key, value;
     struct larder *l;
+    struct larder_ns *ns;
     if (!ctl_key_argument(call, &key))
         return CTL_USAGE;
-    enum ctl_status status = ctl_attach(&l, call);
+    enum ctl_status status = open_ns(call, &l, &ns);
     if (status == CTL_OK) {
         if (value_argument(call, larder_item_max(l), &value)) {
-            status = set(call, l, &key, &value);
+            status = set(call, l, ns, &key, &value);
             free(value.data);
         } else
             status = CTL_USAGE;
@@ -129,21 +153,26 @@ enum ctl_status ctl_set(const struct ctl_call *call)
     return status;
 }
 
+static enum ctl_status delete(const struct ctl_call *call, struct larder *l, struct larder_ns *ns, const struct ctl_bytes *key)
+{
+    size_t before = 0;
+    larder_ticket ticket;
+    bool miss = larder_get(ns, key->data, key->size, NULL, 0, &before) == LARDER_MISS;
+    int r = larder_delete(ns, key->data, key->size, &ticket);
+    enum ctl_status status = r == LARDER_OK ? settle(call, l, ticket) : refused(call, l, r, key->size);
+    return status == CTL_OK && miss ? CTL_WARNING : status;
+}
+
 enum ctl_status ctl_delete(const struct ctl_call *call)
 {
     struct ctl_bytes key;
     struct larder *l;
+    struct larder_ns *ns;
     if (!ctl_key_argument(call, &key))
         return CTL_USAGE;
-    enum ctl_status status = ctl_attach(&l, call);
+    enum ctl_status status = open_ns(call, &l, &ns);
     if (status == CTL_OK) {
-        size_t before = 0;
-        bool miss = larder_get(larder_default(l), key.data, key.size, NULL, 0, &before) == LARDER_MISS;
-        larder_ticket ticket;
-        int r = larder_delete(larder_default(l), key.data, key.size, &ticket);
-        status = r == LARDER_OK ? settle(call, l, ticket) : refused(call, l, r, key.size);
-        if (status == CTL_OK && miss)
-            status = CTL_WARNING;
+        status = delete(call, l, ns, &key);
         larder_close(l);
     }
     free(key.data);

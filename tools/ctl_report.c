@@ -1,7 +1,7 @@
 /* Figures with names and units: a verb collects them once, and they are written as text or as JSON.
  *
  * A report is a list of entries in order. A group or a list begins with its name; the figures that follow are its own, until the next
- * begins. Within a list each row begins anew. JSON: {"group": {"name": value}, "list": [{"name": value}], "sentences": ["..."],
+ * begins. Within a list each row begins anew. A table is a list that is written as text in columns. JSON: {"group": {"name": value}, "list": [{"name": value}], "sentences": ["..."],
  * "units": {"group": {"name": "unit"}}}. */
 #include "tools/ctl.h"
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { GROUP, LIST, ROW, U64, REAL, TEXT, SENTENCE };
+enum kind { GROUP, LIST, TABLE, ROW, U64, REAL, TEXT, SENTENCE };
 
 struct entry {
     enum kind kind;
@@ -57,6 +57,7 @@ static __attribute__((format(printf, 1, 0))) char *format_text(const char *forma
 
 void ctl_report_group(struct ctl_report *report, const char *name) { add(report, (struct entry){.kind = GROUP, .name = name}); }
 void ctl_report_list(struct ctl_report *report, const char *name) { add(report, (struct entry){.kind = LIST, .name = name}); }
+void ctl_report_table(struct ctl_report *report, const char *name) { add(report, (struct entry){.kind = TABLE, .name = name}); }
 void ctl_report_row(struct ctl_report *report) { add(report, (struct entry){.kind = ROW}); }
 
 void ctl_report_u64(struct ctl_report *report, const char *name, const char *unit, uint64_t value)
@@ -113,6 +114,100 @@ static void print_value(const struct entry *e)
         print_readable(e->u64);
 }
 
+#define WIDTH 100 /* of a terminal that somebody would call narrow no longer */
+#define GAP 2     /* between columns */
+
+/* A figure as it stands in a column: the heading has the unit. */
+static const char *cell(const struct entry *e, char text[32])
+{
+    if (e->kind == TEXT)
+        return text_of(e);
+    if (e->kind == REAL)
+        snprintf(text, 32, "%.3f", e->real);
+    else
+        snprintf(text, 32, "%" PRIu64, e->u64);
+    return text;
+}
+
+/* The rows of a table: row[i] is the first of row i's n_columns entries. */
+struct table {
+    const struct entry **row;
+    size_t n_rows, n_columns;
+};
+
+static int column_width(const struct table *t, size_t column)
+{
+    size_t width = strlen(t->row[0][column].name);
+    for (size_t i = 0; i < t->n_rows; i++) {
+        char text[32];
+        size_t here = strlen(cell(&t->row[i][column], text));
+        width = here > width ? here : width;
+    }
+    return (int)width;
+}
+
+static void print_cell(const struct entry *e, const char *text, int width, bool last)
+{
+    if (e->kind != TEXT)
+        printf("%*s%*s", GAP, "", width, text);
+    else if (last)
+        printf("%*s%s", GAP, "", text);
+    else
+        printf("%*s%-*s", GAP, "", width, text);
+}
+
+/* The first column and those from `from` to before `to`. */
+static void print_columns(const struct table *t, const int *width, size_t from, size_t to)
+{
+    for (size_t i = 0; i <= t->n_rows; i++) {
+        const struct entry *row = t->row[i ? i - 1 : 0];
+        for (size_t c = 0; c < to; c = c == 0 && from > 1 ? from : c + 1) {
+            char text[32];
+            print_cell(&row[c], i ? cell(&row[c], text) : row[c].name, width[c], c + 1 == to);
+        }
+        putchar('\n');
+    }
+}
+
+/* A table that is too wide goes on below, beginning with its first column again. */
+static void print_table(const struct table *t)
+{
+    int *width = ctl_alloc(t->n_columns, sizeof *width);
+    for (size_t c = 0; c < t->n_columns; c++)
+        width[c] = column_width(t, c);
+    for (size_t from = 1, to; from <= t->n_columns; from = to) {
+        int sum = GAP + width[0];
+        for (to = from; to < t->n_columns && (to == from || sum + GAP + width[to] <= WIDTH); to++)
+            sum += GAP + width[to];
+        if (from > 1 && from < t->n_columns)
+            putchar('\n');
+        print_columns(t, width, from, to);
+        if (to == t->n_columns)
+            break;
+    }
+    free(width);
+}
+
+/* The table that begins at an entry. The entry after it. */
+static size_t print_table_at(const struct ctl_report *report, size_t at)
+{
+    struct table t = {0};
+    size_t end = at + 1;
+    for (; end < report->n && report->entry[end].kind >= ROW; end++) {
+        if (report->entry[end].kind == ROW) {
+            t.row = ctl_grow(t.row, t.n_rows + 1, sizeof *t.row);
+            t.row[t.n_rows++] = &report->entry[end + 1];
+        } else if (t.n_rows == 1)
+            t.n_columns++;
+    }
+    if (t.n_columns > 0) {
+        printf("%s%s\n", at ? "\n" : "", report->entry[at].name);
+        print_table(&t);
+    }
+    free(t.row);
+    return end;
+}
+
 static void print_text(const struct ctl_report *report)
 {
     bool in_list = false, first = true;
@@ -128,6 +223,9 @@ static void print_text(const struct ctl_report *report)
             else if (i + 1 < report->n && report->entry[i + 1].kind == ROW)
                 printf("\n%s\n", e->name);
             in_list = e->kind == LIST;
+            break;
+        case TABLE:
+            i = print_table_at(report, i) - 1;
             break;
         case ROW:
             first = true;
@@ -181,8 +279,9 @@ static json_t *as_json(const struct ctl_report *report)
         switch (e->kind) {
         case GROUP:
         case LIST:
+        case TABLE:
             name = e->name;
-            at = group = e->kind == LIST ? json_array() : json_object();
+            at = group = e->kind == GROUP ? json_object() : json_array();
             json_object_set_new(root, name, group);
             break;
         case ROW:

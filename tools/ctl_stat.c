@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "shm/counters.h"
+#include "shm/histogram.h"
 #include "shm/item.h"
+#include "shm/racy.h"
 
 #define FULL_LOAD 0.80      /* of the table with the arena full: above, puts begin to find no room */
 #define ITEMS_TO_JUDGE 1000u
@@ -16,9 +19,7 @@
 /* What a walk over table and descriptors finds. */
 struct tally {
     uint64_t used, live, displaced, lines;        /* slots; buckets that gets of all live items look at */
-    uint64_t live_items, live_bytes;              /* as the descriptors say */
-    uint64_t dead_bytes, tail_bytes, free_bytes;  /* the rest of the arena */
-    uint64_t blocks[3];                           /* by enum lrd_block_state */
+    struct ctl_arena arena;                       /* as the descriptors say */
 };
 
 static void tally_table(const struct lrd_reader *r, struct tally *t)
@@ -36,29 +37,9 @@ static void tally_table(const struct lrd_reader *r, struct tally *t)
     }
 }
 
-static void tally_blocks(const struct lrd_reader *r, struct tally *t)
-{
-    uint64_t block_bytes = UINT64_C(1) << r->block_shift;
-    for (uint32_t i = 0; i < r->n_blocks; i++) {
-        const struct lrd_descriptor *d = &r->descriptors[i];
-        uint64_t state = lrd_load_relaxed(&d->state), used = lrd_load_relaxed(&d->used), live = lrd_load_relaxed(&d->live); /* relaxed: each is true by itself */
-        if (state > LRD_BLOCK_FULL || used > block_bytes)
-            continue; /* check says more */
-        uint64_t live_bytes = lrd_live_bytes(live) <= used ? lrd_live_bytes(live) : used;
-        t->blocks[state]++;
-        t->live_items += lrd_live_items(live);
-        t->live_bytes += live_bytes;
-        t->dead_bytes += used - live_bytes;
-        if (state == LRD_BLOCK_FULL)
-            t->tail_bytes += block_bytes - used;
-        else
-            t->free_bytes += block_bytes - used;
-    }
-}
-
 static double ratio(uint64_t a, uint64_t b) { return b ? (double)a / (double)b : 0; }
 
-static uint64_t counter(const struct lrd_reader *r, enum lrd_counter_id id) { return lrd_load_relaxed(&r->counters[id]); }
+static uint64_t counter(const struct lrd_reader *r, enum lrd_counter_id id) { return lrd_counter_sum(r, id); }
 
 static uint64_t arena_bytes(const struct lrd_reader *r) { return (uint64_t)r->n_blocks << r->block_shift; }
 static uint64_t table_bytes(const struct lrd_reader *r) { return (uint64_t)ctl_n_buckets(r) * sizeof(struct lrd_bucket); }
@@ -68,7 +49,8 @@ static uint64_t n_slots(const struct lrd_reader *r) { return (uint64_t)ctl_n_buc
 static uint64_t average_item(const struct lrd_reader *r, const struct tally *t)
 {
     uint64_t around = sizeof(struct lrd_item) + (1u << r->granule_shift) / 2;
-    uint64_t bytes = t->live_items ? t->live_bytes / t->live_items : 0;
+    const struct ctl_space *all = &t->arena.all;
+    uint64_t bytes = all->items ? ctl_space_live(all) / all->items : 0;
     return bytes > around ? bytes - around : bytes ? 1 : 0;
 }
 
@@ -133,16 +115,17 @@ static void report_table(struct ctl_report *out, const struct lrd_reader *r, con
 
 static void report_arena(struct ctl_report *out, const struct lrd_reader *r, const struct tally *t)
 {
+    const struct ctl_arena *a = &t->arena;
     ctl_report_group(out, "arena");
-    ctl_report_u64(out, "live_items", "items", t->live_items);
-    ctl_report_u64(out, "live_bytes", "bytes", t->live_bytes);
-    ctl_report_u64(out, "dead_bytes", "bytes", t->dead_bytes);
-    ctl_report_u64(out, "tail_bytes", "bytes", t->tail_bytes);
-    ctl_report_u64(out, "free_bytes", "bytes", t->free_bytes);
+    ctl_report_u64(out, "live_items", "items", a->all.items);
+    ctl_report_u64(out, "live_bytes", "bytes", ctl_space_live(&a->all));
+    ctl_report_u64(out, "dead_bytes", "bytes", a->all.dead_bytes);
+    ctl_report_u64(out, "tail_bytes", "bytes", a->all.tail_bytes);
+    ctl_report_u64(out, "free_bytes", "bytes", a->all.free_bytes + (a->free_blocks << r->block_shift));
     ctl_report_u64(out, "blocks", "blocks", r->n_blocks);
-    ctl_report_u64(out, "blocks_free", "blocks", t->blocks[LRD_BLOCK_FREE]);
-    ctl_report_u64(out, "blocks_open", "blocks", t->blocks[LRD_BLOCK_OPEN]);
-    ctl_report_u64(out, "blocks_full", "blocks", t->blocks[LRD_BLOCK_FULL]);
+    ctl_report_u64(out, "blocks_free", "blocks", a->free_blocks);
+    ctl_report_u64(out, "blocks_open", "blocks", a->open_blocks);
+    ctl_report_u64(out, "blocks_full", "blocks", a->all.blocks - a->open_blocks);
 }
 
 static const char *lane_state(uint32_t state)
@@ -183,11 +166,33 @@ static void report_lanes(struct ctl_report *out, const struct ctl_peek *p)
     ctl_report_u64(out, "ring_bytes", "bytes", (uint64_t)p->r.geometry.n_cells * LRD_CELL);
 }
 
-static void report_counters(struct ctl_report *out, const struct lrd_reader *r)
+/* Of all namespaces, or of one: then without those that belong to none. */
+static void report_counters(struct ctl_report *out, const struct lrd_reader *r, const uint32_t *ns)
 {
     ctl_report_group(out, "counters");
-    for (unsigned i = 0; i < LRD_N_COUNTERS; i++)
-        ctl_report_u64(out, lrd_counter_info[i].name, lrd_counter_info[i].unit, counter(r, (enum lrd_counter_id)i));
+    for (unsigned i = 0; i < LRD_N_COUNTERS; i++) {
+        const struct lrd_counter_info *info = &lrd_counter_info[i];
+        if (ns == NULL)
+            ctl_report_u64(out, info->name, info->unit, counter(r, (enum lrd_counter_id)i));
+        else if (info->scope == LRD_SCOPE_ns)
+            ctl_report_u64(out, info->name, info->unit, lrd_load_relaxed(&lrd_ns_counters(r, *ns)[i]));
+    }
+}
+
+static void report_histogram(struct ctl_report *out, const char *name, const struct lrd_histogram *shared)
+{
+    static const struct {
+        const char *name;
+        double part;
+    } shown[] = {{"p50_ns", 0.5}, {"p99_ns", 0.99}, {"p99_9_ns", 0.999}, {"p99_99_ns", 0.9999}};
+    struct lrd_histogram *h = ctl_alloc(1, sizeof *h);
+    lrd_racy_copy(h, shared, sizeof *h); /* the writer goes on recording: each count is true by itself */
+    ctl_report_group(out, name);
+    ctl_report_u64(out, "count", "times", lrd_histogram_count(h));
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
+        ctl_report_u64(out, shown[i].name, "ns", lrd_histogram_quantile(h, shown[i].part));
+    ctl_report_u64(out, "max_ns", "ns", h->max);
+    free(h);
 }
 
 /* ---- what is to be done ---- */
@@ -195,14 +200,14 @@ static void report_counters(struct ctl_report *out, const struct lrd_reader *r)
 /* The load that the table will have when the arena is full of items like these. */
 static double load_when_full(const struct lrd_reader *r, const struct tally *t)
 {
-    return ratio(t->live_items, t->live_bytes) * (double)arena_bytes(r) / (double)n_slots(r);
+    return ratio(t->arena.all.items, ctl_space_live(&t->arena.all)) * (double)arena_bytes(r) / (double)n_slots(r);
 }
 
 static bool warn_table(struct ctl_report *out, const struct lrd_reader *r, const struct tally *t)
 {
     uint64_t no_room = counter(r, LRD_C_no_room), sets = counter(r, LRD_C_sets);
     double load = load_when_full(r, t);
-    bool small = t->live_items >= ITEMS_TO_JUDGE && load > FULL_LOAD;
+    bool small = t->arena.all.items >= ITEMS_TO_JUDGE && load > FULL_LOAD;
     if (!small && (no_room == 0 || no_room < sets / NO_ROOM_RATE))
         return false;
     ctl_report_say(out,
@@ -244,11 +249,16 @@ enum ctl_status ctl_stat(const struct ctl_call *call)
 {
     struct ctl_peek p;
     struct tally t = {0};
+    uint32_t ns;
     enum ctl_status status = ctl_peek_open(&p, call->socket);
     if (status != CTL_OK)
         return status;
+    if (call->ns_given && !ctl_ns_find(call, &p.r, &ns)) {
+        ctl_peek_close(&p);
+        return CTL_FAILURE;
+    }
     tally_table(&p.r, &t);
-    tally_blocks(&p.r, &t);
+    ctl_arena_look(&p.r, &t.arena);
 
     struct ctl_report *out = ctl_report_create();
     report_segment(out, &p, call->socket);
@@ -256,7 +266,9 @@ enum ctl_status ctl_stat(const struct ctl_call *call)
     report_table(out, &p.r, &t);
     report_arena(out, &p.r, &t);
     report_lanes(out, &p);
-    report_counters(out, &p.r);
+    report_histogram(out, "pauses", &p.r.pauses->own);
+    report_histogram(out, "pauses_scheduler", &p.r.pauses->scheduler);
+    report_counters(out, &p.r, call->ns_given ? &ns : NULL);
     if (warn(out, &p, &t))
         status = CTL_WARNING;
     advise(out, &p.r);

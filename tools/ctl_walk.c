@@ -70,7 +70,7 @@ static bool look(const struct lrd_reader *r, const lrd_u64 *at, struct ctl_item 
     const struct lrd_descriptor *d = &r->descriptors[item->block];
     item->used = lrd_load_acquire(&d->used);
     item->latest_expiry = lrd_load_acquire(&d->latest_expiry);
-    item->block_ns = lrd_load_acquire(&d->ns);
+    item->block_ns = lrd_owner_ns(lrd_load_acquire(&d->owner));
     item->bad = head_fault(r, item);
     if (item->bad)
         *state = CTL_SLOT_BAD;
@@ -99,7 +99,7 @@ bool ctl_slot_is_live(const struct lrd_reader *r, uint64_t slot)
     if (slot == 0 || block >= r->n_blocks)
         return false;
     uint64_t word = lrd_load_acquire(&r->block_words[block]);
-    uint64_t ns = lrd_load_relaxed(&r->descriptors[block].ns); /* relaxed: an answer as of now is all that is promised */
+    uint64_t ns = lrd_owner_ns(lrd_load_relaxed(&r->descriptors[block].owner)); /* relaxed: an answer as of now is all that is promised */
     return ns < LRD_NAMESPACES && !lrd_slot_dead(slot, word, lrd_load32_acquire(&r->namespaces[ns].epoch));
 }
 

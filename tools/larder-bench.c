@@ -13,6 +13,8 @@
 
 #define DEFAULT_SOCKET "/run/larder/default.sock"
 #define WORKERS_MAX 256u
+#define ITEMS 1000000u /* if neither the command line nor the mode says something else; so is the next */
+#define VALUE 256u
 
 /* ---- for all files ---- */
 
@@ -40,11 +42,22 @@ void *bench_alloc(size_t n, size_t bytes)
     return memset(p, 0, total);
 }
 
+void *bench_share(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        exit((int)bench_error(BENCH_FAILURE, "out of memory"));
+    return p;
+}
+
+void bench_unshare(void *p, size_t bytes) { munmap(p, bytes); }
+
 /* ---- words of the command line ---- */
 
 enum {
     OPT_SOCKET = 256, OPT_PROCESSES, OPT_THREADS, OPT_KEYS, OPT_VALUE, OPT_ITEMS, OPT_SECONDS, OPT_RATIO, OPT_BATCH, OPT_CLIENTS, OPT_SEED, OPT_CPU,
-    OPT_SPEED, OPT_MEMORY, OPT_START, OPT_DAEMON, OPT_DAEMON_OPTION, OPT_VERIFY, OPT_NO_FILL, OPT_HELP, OPT_VERSION
+    OPT_SPEED, OPT_MEMORY, OPT_START, OPT_DAEMON, OPT_DAEMON_OPTION, OPT_VERIFY, OPT_NO_FILL, OPT_HELP, OPT_VERSION,
+    OPT_FRACTION, OPT_BLOCKS, OPT_MIN_BLOCK, OPT_POLICY, OPT_UNIT, OPT_IDLE_LANES, OPT_CHECK_EXPIRY, OPT_RATE, OPT_GET_RATE
 };
 
 static const struct option words[] = {
@@ -68,6 +81,15 @@ static const struct option words[] = {
     {"output", required_argument, NULL, 'o'},
     {"verify", no_argument, NULL, OPT_VERIFY},
     {"no-fill", no_argument, NULL, OPT_NO_FILL},
+    {"fraction", required_argument, NULL, OPT_FRACTION},
+    {"blocks", required_argument, NULL, OPT_BLOCKS},
+    {"min-block", required_argument, NULL, OPT_MIN_BLOCK},
+    {"policy", required_argument, NULL, OPT_POLICY},
+    {"unit", required_argument, NULL, OPT_UNIT},
+    {"idle-lanes", required_argument, NULL, OPT_IDLE_LANES},
+    {"check-expiry", no_argument, NULL, OPT_CHECK_EXPIRY},
+    {"rate", required_argument, NULL, OPT_RATE},
+    {"get-rate", required_argument, NULL, OPT_GET_RATE},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0},
@@ -77,8 +99,8 @@ static void help(void)
 {
     puts("usage: larder-bench [options] MODE [FILE]\n\nmodes:");
     for (unsigned i = 0; bench_mode_at(i); i++)
-        printf("  %-10s %s\n", bench_mode_at(i)->name, bench_mode_at(i)->help);
-    puts("  all        every mode but replay, each figure beside its target\n"
+        printf("  %-11s %s\n", bench_mode_at(i)->name, bench_mode_at(i)->help);
+    puts("  all         every mode above replay, each figure beside its target\n"
          "\n"
          "options:\n"
          "  --socket PATH         the daemon's socket [$LARDER_SOCKET, else " DEFAULT_SOCKET "]\n"
@@ -86,8 +108,8 @@ static void help(void)
          "  --larderd PATH        that larderd [the one beside this program]\n"
          "  --larderd-option OPT  an option for it, for example --larderd-option=--pages=small; may be repeated\n"
          "  --memory BYTES        its memory [what the mode needs]\n"
-         "  --items N             items, with K, M or G for thousands [1M]\n"
-         "  --value BYTES         bytes of a value; keys have 16 [256]\n"
+         "  --items N             items, with K, M or G for thousands [1M; leaderboard 400K, reset 10M]\n"
+         "  --value BYTES         bytes of a value; keys have 16 [256; leaderboard 240, reset 8]\n"
          "  --keys DISTRIBUTION   uniform, or zipf:0.99 [uniform]\n"
          "  --seconds S           how long each mode measures [5]\n"
          "  --processes N         processes that measure [1]\n"
@@ -95,7 +117,16 @@ static void help(void)
          "  --ratio GETS:SETS     of mixed [95:5]\n"
          "  --batch N             keys of a batch of get-many [32]\n"
          "  --clients N           of idle [100]\n"
-         "  --speed X             replay X times as fast as it was recorded; 0: as fast as it goes [0]\n"
+         "  --speed X             replay X times as fast as it was recorded; 0: as fast as it goes; auto: find out [0]\n"
+         "  --fraction F          of the trace's footprint that the private daemon of replay has [room for all]\n"
+         "  --blocks N            in that many blocks [64]\n"
+         "  --min-block BYTES     of at least that size [16K]\n"
+         "  --policy NAME         of the private daemon: evict or fifo\n"
+         "  --check-expiry        replay fails if it gets an item that has expired; one process and thread\n"
+         "  --unit N              requests that a worker of replay takes at a time [1; 32 if it is alone]\n"
+         "  --idle-lanes N        attached besides, doing nothing: of replay and leaderboard [0]\n"
+         "  --rate N              sets a second of leaderboard, messages of hunt; 0: as fast as it goes [40 MB; 500K]\n"
+         "  --get-rate N          gets a second of leaderboard [100K]\n"
          "  --cpu N               pin to CPU N, further workers to the next ones; none: do not pin [the last]\n"
          "  --seed N              of the random keys [1]\n"
          "  --verify              look at every value that is read\n"
@@ -192,6 +223,27 @@ static bool parse_value(const char *text, size_t *bytes)
     return good;
 }
 
+static bool parse_speed(const char *text, struct bench_options *o)
+{
+    o->speed_auto = strcmp(text, "auto") == 0;
+    return o->speed_auto || parse_real(text, 0, 1e9, &o->speed);
+}
+
+static bool parse_policy(const char *text, const char **policy)
+{
+    *policy = text;
+    return strcmp(text, "evict") == 0 || strcmp(text, "fifo") == 0;
+}
+
+static bool parse_rate(const char *text, double *rate)
+{
+    uint64_t n;
+    bool good = parse_count(text, 1000, 0, UINT64_C(1) << 40, &n);
+    if (good)
+        *rate = (double)n;
+    return good;
+}
+
 static bool add_daemon_option(struct bench_options *o, const char *text)
 {
     if (o->n_daemon_options == BENCH_DAEMON_OPTIONS)
@@ -216,11 +268,20 @@ static bool take(struct bench_options *o, int word, const char *arg)
     case OPT_CLIENTS: return parse_unsigned(arg, 1, 100000, &o->clients);
     case OPT_SEED: return parse_count(arg, 1000, 0, UINT64_MAX, &o->seed);
     case OPT_CPU: return parse_cpu(arg, o);
-    case OPT_SPEED: return parse_real(arg, 0, 1e9, &o->speed);
+    case OPT_SPEED: return parse_speed(arg, o);
     case OPT_MEMORY: return parse_count(arg, 1024, 1, UINT64_C(1) << 46, &o->memory);
     case OPT_START: o->start_daemon = true; return true;
     case OPT_DAEMON: o->daemon = arg; return *arg != '\0';
     case OPT_DAEMON_OPTION: return add_daemon_option(o, arg);
+    case OPT_FRACTION: return parse_real(arg, 1e-9, 1, &o->fraction);
+    case OPT_BLOCKS: return parse_unsigned(arg, 8, 1u << 20, &o->blocks);
+    case OPT_MIN_BLOCK: return parse_count(arg, 1024, 1, LRD_HUGE, &o->min_block);
+    case OPT_POLICY: return parse_policy(arg, &o->policy);
+    case OPT_UNIT: return parse_unsigned(arg, 1, 1u << 20, &o->unit);
+    case OPT_IDLE_LANES: return parse_unsigned(arg, 0, 60000, &o->idle_lanes);
+    case OPT_CHECK_EXPIRY: o->check_expiry = true; return true;
+    case OPT_RATE: return parse_rate(arg, &o->rate);
+    case OPT_GET_RATE: return parse_rate(arg, &o->get_rate);
     case OPT_VERIFY: o->verify = true; return true;
     case OPT_NO_FILL: o->no_fill = true; return true;
     default: return parse_output(arg, &o->json);
@@ -276,6 +337,10 @@ static enum bench_status parse_rest(int argc, char **argv, struct bench_options 
     if (n > (replay ? 2 : 1))
         return bench_error(BENCH_USAGE, "one thing too many: %s", argv[optind + (replay ? 2 : 1)]);
     o->file = replay ? argv[optind + 1] : NULL;
+    if ((o->fraction > 0 || o->policy) && !o->start_daemon)
+        return bench_error(BENCH_USAGE, "--%s is of a private daemon: say --start-daemon", o->policy ? "policy" : "fraction");
+    if (o->check_expiry && o->processes * o->threads > 1)
+        return bench_error(BENCH_USAGE, "--check-expiry wants one process and one thread, which knows what it has set");
     if (o->processes * o->threads > WORKERS_MAX)
         return bench_error(BENCH_USAGE, "--processes times --threads may be %u at most", WORKERS_MAX);
     return BENCH_OK;
@@ -296,23 +361,25 @@ static const char *default_socket(void)
 static enum bench_status measure(struct bench *b, const char *mode)
 {
     b->socket = b->o.socket ? b->o.socket : default_socket();
-    b->shared = mmap(NULL, sizeof *b->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (b->shared == MAP_FAILED)
-        return bench_error(BENCH_FAILURE, "out of memory");
+    b->shared = bench_share(sizeof *b->shared);
+    const struct bench_mode *one = bench_mode_find(mode);
+    if (b->o.items == 0)
+        b->o.items = one && one->items > 0 ? one->items : ITEMS;
+    if (b->o.value_size == BENCH_VALUE_NOT_SAID)
+        b->o.value_size = one && one->value > 0 ? one->value : VALUE;
     enum bench_status status = b->o.file ? bench_trace_open(b) : BENCH_OK;
     if (status != BENCH_OK)
         return status;
     bench_clock_init(&b->clock);
-    const struct bench_mode *one = bench_mode_find(mode);
     status = one ? bench_mode_run(b, one) : bench_all(b);
     bench_trace_close(b);
-    if (status != BENCH_OK)
+    if (status != BENCH_OK && !bench_report_is_complete(b->report))
         return status;
     if (b->o.json)
         bench_report_json(b->report, b, mode);
     else
         bench_report_print(b->report, b, mode);
-    return BENCH_OK;
+    return status;
 }
 
 static enum bench_status run(struct bench *b, const char *mode)
@@ -325,8 +392,8 @@ static enum bench_status run(struct bench *b, const char *mode)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.o = {.items = 1000000, .value_size = 256, .seconds = 5, .set_share = 0.05, .batch = 32, .processes = 1, .threads = 1, .clients = 100,
-                            .seed = 1}};
+    struct bench b = {.o = {.value_size = BENCH_VALUE_NOT_SAID, .seconds = 5, .set_share = 0.05, .batch = 32, .processes = 1, .threads = 1, .clients = 100,
+                            .seed = 1, .rate = -1, .get_rate = -1, .blocks = 64, .min_block = 16384}};
     const char *mode = NULL;
     bool done = false;
     bench_cpus_init(&b.o, -1);

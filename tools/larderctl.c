@@ -1,4 +1,4 @@
-/* larderctl: looks at a larder and changes single items in it. Verbs and options are in tables here; from them come dispatch and help. */
+/* larderctl: looks at a larder, changes single items in it, makes and empties namespaces. Verbs and options are in tables here; from them come dispatch and help. */
 #include "tools/ctl.h"
 
 #include <errno.h>
@@ -14,6 +14,8 @@ enum option_id {
     OPTION_FLAGS,
     OPTION_HEX,
     OPTION_MAX_SILENCE,
+    OPTION_NAMESPACE,
+    OPTION_NO_MEASURE,
     OPTION_OUTPUT,
     OPTION_STABLE,
     OPTION_TTL,
@@ -25,7 +27,7 @@ enum option_id {
 };
 #define BIT(id) (1u << (id))
 #define FOR_ALL (BIT(OPTION_SOCKET) | BIT(OPTION_HELP) | BIT(OPTION_VERSION))
-#define KEY_FORMS (BIT(OPTION_ESCAPES) | BIT(OPTION_HEX))
+#define OF_ITEM (BIT(OPTION_ESCAPES) | BIT(OPTION_HEX) | BIT(OPTION_NAMESPACE))
 
 struct option_info {
     char letter; /* 0: none */
@@ -39,6 +41,8 @@ static const struct option_info option_info[N_OPTIONS] = {
     [OPTION_FLAGS] = {'f', "flags", "N", "store this number (0 to 4294967295) with the item [0]"},
     [OPTION_HEX] = {'x', "hex", NULL, "KEY and VALUE are pairs of hexadecimal digits"},
     [OPTION_MAX_SILENCE] = {'m', "max-silence", "MS", "how long a worker that lives may be silent [1000]"},
+    [OPTION_NAMESPACE] = {'n', "namespace", "NAME", "of this namespace [default]"},
+    [OPTION_NO_MEASURE] = {0, "no-measure", NULL, "do not ask the kernel anew: show what it said the last time"},
     [OPTION_OUTPUT] = {'o', "output", "FORMAT", "text or json [text]"},
     [OPTION_STABLE] = {0, "stable", NULL, "the worker is stopped: believe what one look finds"},
     [OPTION_TTL] = {'t', "ttl", "TIME", "time to live: 90, 90s, 500ms, 15m, 2h, 7d, or none [the namespace's]"},
@@ -63,16 +67,24 @@ static const struct verb verbs[] = {
     {"ping", "", "is the daemon alive?", "Exit status 0: yes; 1: its worker is silent, or nobody can attach; 69: there is none.", BIT(OPTION_MAX_SILENCE), 0, 0,
      ctl_ping},
     {"get", "KEY", "write the value of KEY to standard output", "Its bytes and no other; a line end is added on a terminal. Exit status 1: there is no such item.",
-     KEY_FORMS, 1, 1, ctl_get},
+     OF_ITEM, 1, 1, ctl_get},
     {"set", "KEY VALUE", "store VALUE (-: standard input) under KEY", "Returns when other processes see it; exit status 1: that takes longer than a second.",
-     KEY_FORMS | BIT(OPTION_TTL) | BIT(OPTION_FLAGS), 2, 2, ctl_set},
-    {"delete", "KEY", "delete KEY", "Returns when other processes see it. Exit status 1: there was no such item, or that takes longer than a second.", KEY_FORMS, 1, 1,
+     OF_ITEM | BIT(OPTION_TTL) | BIT(OPTION_FLAGS), 2, 2, ctl_set},
+    {"delete", "KEY", "delete KEY", "Returns when other processes see it. Exit status 1: there was no such item, or that takes longer than a second.", OF_ITEM, 1, 1,
      ctl_delete},
-    {"dump", "[FILE]", "write all items as lines of text", "One item a line: KEY, flags, time to live in ms or -, VALUE, with tabs between them, bytes escaped.", 0, 0, 1,
-     ctl_dump},
-    {"load", "[FILE]", "store the items of a dump", "Items that are there already are overwritten, others stay.", 0, 0, 1, ctl_load},
-    {"stat", "", "figures of segment, table, arena, lanes, worker", "Exit status 1: there are warnings; each says what to do.", BIT(OPTION_OUTPUT), 0, 0, ctl_stat},
-    {"inspect", "KEY", "where an item is and what finding it costs", "Exit status 1: there is no such item.", KEY_FORMS | BIT(OPTION_OUTPUT), 1, 1, ctl_inspect},
+    {"dump", "[FILE]", "write all items as lines of text", "One item a line: KEY, flags, time to live in ms or -, VALUE, with tabs between them, bytes escaped.",
+     BIT(OPTION_NAMESPACE), 0, 1, ctl_dump},
+    {"load", "[FILE]", "store the items of a dump", "Items that are there already are overwritten, others stay.", BIT(OPTION_NAMESPACE), 0, 1, ctl_load},
+    {"namespaces", "", "what each namespace is, holds and has counted", "One row a namespace.", BIT(OPTION_OUTPUT), 0, 0, ctl_namespaces},
+    {"create", "SPEC", "make a namespace", "SPEC: NAME[,policy=evict|fifo|refuse][,min=SIZE][,max=SIZE][,ttl=TIME][,reset-every=TIME]. There is one made with these options: done.", 0, 1,
+     1, ctl_create},
+    {"reset", "NAME", "empty a namespace at once", "When it returns nobody finds anything older. Exit status 1: that takes longer than a second.", 0, 1, 1, ctl_reset},
+    {"stat", "", "figures of segment, table, arena, lanes, worker", "Exit status 1: there are warnings; each says what to do.",
+     BIT(OPTION_NAMESPACE) | BIT(OPTION_OUTPUT), 0, 0, ctl_stat},
+    {"mem", "", "where every byte is, and what the kernel says", "Exit status 1: sums differ, or the kernel's figure and ours.",
+     BIT(OPTION_NO_MEASURE) | BIT(OPTION_OUTPUT), 0, 0, ctl_mem},
+    {"inspect", "KEY", "where an item is and what finding it costs", "Exit status 1: there is no such item.", OF_ITEM | BIT(OPTION_OUTPUT), 1, 1, ctl_inspect},
+    {"why", "KEY", "why is KEY not there?", "Exit status 0: it is; 1: it is not.", OF_ITEM | BIT(OPTION_OUTPUT), 1, 1, ctl_why},
     {"check", "", "prove the invariants of table and arena", "Exit status 2: findings, one a line; 1: the worker stands in the middle of a change.", BIT(OPTION_STABLE), 0,
      0, ctl_check},
 };
@@ -207,6 +219,13 @@ static bool take_option(struct ctl_call *call, enum option_id id, const char *ar
             return wrong(id, argument);
         call->max_silence_ms = (uint32_t)n;
         return true;
+    case OPTION_NAMESPACE:
+        call->ns = argument;
+        call->ns_given = true;
+        return true;
+    case OPTION_NO_MEASURE:
+        call->no_measure = true;
+        return true;
     case OPTION_OUTPUT:
         call->json = strcmp(argument, "json") == 0;
         return call->json || strcmp(argument, "text") == 0 || wrong(id, argument);
@@ -312,7 +331,7 @@ static enum ctl_status run_verb(struct ctl_call *call, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct ctl_call call = {.ttl_ms = LARDER_TTL_DEFAULT, .max_silence_ms = 1000};
+    struct ctl_call call = {.ns = "default", .ttl_ms = LARDER_TTL_DEFAULT, .max_silence_ms = 1000};
     enum ctl_status status;
     opterr = 0;
     if (!take_options(&call, FOR_ALL, argc, argv, &status))

@@ -37,6 +37,34 @@ trace() {
     } >"$1"
 }
 
+# many FILE [TTL]: 30,000 requests for 3,000 objects of 100 to 1,000 bytes, popular ones more often, and one object that fits no block; a tenth are sets
+many() {
+    python3 - "$1" "${2:-0}" <<'END'
+import random
+import struct
+import sys
+
+r = random.Random(1)
+n, m = 30000, 3000
+sizes = [100 + r.randrange(900) // 8 * 8 for _ in range(m - 1)] + [200000]
+objects = [min(int(r.paretovariate(0.5)) - 1, m - 1) for _ in range(n)]
+with open(sys.argv[1], 'wb') as f:
+    f.write(b'LTR1' + struct.pack('<3I', n, m, 0) + struct.pack(f'<{m}I', *sizes) + struct.pack(f'<{m}I', *[int(sys.argv[2])] * m))
+    f.write(struct.pack(f'<{n}I', *objects) + struct.pack(f'<{n}I', *[i // 10 for i in range(n)]) + bytes(r.randrange(10) == 0 for _ in range(n)))
+END
+}
+
+# value NAME: of the figure, from $DIR/json
+value() { jq -e --arg name "$1" '.figures[] | select(.name == $name) | .value' "$DIR/json"; }
+
+# holds NAME CONDITION: of the figure, for example 'replay: sets' '> 0'
+holds() {
+    jq -e --arg name "$1" ".figures[] | select(.name == \$name) | .value $2" "$DIR/json" || {
+        echo "$1: $(value "$1"), not $2"
+        return 1
+    }
+}
+
 for_each_mode() {
     local mode
     for mode in latency get get-many hot mixed set wait beside idle bytes attach; do
@@ -108,6 +136,105 @@ runs_as_json() {
     small --processes 2 --speed 100 replay "$DIR/t.ltr"
 }
 
+@test "a replay against a part of the footprint has exactly that" {
+    many "$DIR/t.ltr"
+    small -o json --fraction 0.1 --policy fifo replay "$DIR/t.ltr" >"$DIR/json"
+    holds "replay: arena / footprint" '| . > 0.0999 and . < 0.1001'
+    holds "replay: blocks" '== 64'
+    holds "replay: block" '== 16'
+    holds "replay: items evicted" '> 0'
+    holds "replay: items replaced for want of a slot" '== 0'
+    holds "replay: gets of objects that do not fit" '> 0'
+    holds "replay: miss ratio of objects that fit" '| . > 0.1 and . < 0.9'
+    small -o json --fraction 0.3 --policy evict --blocks 32 --min-block 32K --processes 3 --idle-lanes 5 replay "$DIR/t.ltr" >"$DIR/json"
+    holds "replay: blocks" '== 32'
+    holds "replay: block" '== 32'
+    holds "replay: arena / footprint" '| . > 0.2997 and . < 0.3003'
+    small --fraction 0.1 --processes 2 --unit 50 replay "$DIR/t.ltr"
+}
+
+@test "a replay says what was copied and how long the writer paused" {
+    many "$DIR/t.ltr"
+    small -o json --fraction 0.1 --policy evict replay "$DIR/t.ltr" >"$DIR/json"
+    holds "replay: write amplification" '| . >= 1 and . <= 2.1'
+    holds "replay: bytes written by clients" '> 0'
+    holds "replay: intervals of the writer" '> 0'
+    holds "replay: writer, own, max" '> 0'
+}
+
+@test "a replay with times to live returns nothing that has expired, and the writer frees it" {
+    many "$DIR/t.ltr" 20
+    small -o json --fraction 0.5 --speed 2000 --check-expiry replay "$DIR/t.ltr" >"$DIR/json"
+    holds "replay: expired items returned" '== 0'
+    holds "replay: the trace's clock goes faster by" '== 2000'
+    holds "replay: expired bytes still held" '== 0'
+    small -o json --fraction 0.5 --speed auto --check-expiry replay "$DIR/t.ltr" >"$DIR/json"
+    holds "replay: the trace's clock goes faster by" '> 1'
+    holds "replay: expired items returned" '== 0'
+    small --fraction 0.5 --speed auto --processes 2 replay "$DIR/t.ltr"
+}
+
+@test "a table of replays" {
+    many "$DIR/t.ltr"
+    {
+        printf 'trace\tfraction_of_footprint\tpolicy\tmiss_ratio\n'
+        printf 't\t0.1\t%s\t0.5\n' fifo-blocks s3-fifo s3-log
+        printf 'absent\t0.1\tfifo-blocks\t0.5\n'
+    } >"$DIR/expected"
+    TMPDIR=$DIR "$LARDER_SRC/tools/replay-table" --bench "$LARDER_BUILD/larder-bench" --daemon-option=--spin-us=10 --processes 2 --idle-lanes 3 -o json \
+        "$DIR" "$DIR/expected" >"$DIR/json"
+    jq -e '.summary.points == 1 and (.rows[0] | .measured.fifo > 0 and .measured.evict > 0 and .expected_reduction == 0)' "$DIR/json"
+    run env TMPDIR="$DIR" "$LARDER_SRC/tools/replay-table" --bench "$LARDER_BUILD/larder-bench" --fractions 0.1 --traces t "$DIR" "$DIR/expected"
+    [ "$status" -eq 0 ]
+    [[ $output == *"write amplification: mean"* ]]
+}
+
+@test "a leaderboard loses no row, though blocks are reclaimed all the time" {
+    TMPDIR=$DIR bench --start-daemon --memory 24M --items 20K --seconds 1 --idle-lanes 3 -o json leaderboard >"$DIR/json"
+    holds "leaderboard: rows lost" '== 0'
+    holds "leaderboard: rows wrong" '== 0'
+    holds "leaderboard: rows older than what was written" '== 0'
+    holds "leaderboard: blocks freed" '> 10'
+    [ "$(value "leaderboard: live bytes at the start")" = "$(value "leaderboard: live bytes at the end")" ]
+    jq -e '[.distributions[].name] == ["leaderboard: get", "leaderboard: control"]' "$DIR/json"
+    small --seconds 0.2 --rate 1000 --get-rate 0 --processes 2 leaderboard
+}
+
+@test "a leaderboard that does not fit says what it lost" {
+    run env TMPDIR="$DIR" "$LARDER_BUILD/larder-bench" --start-daemon --memory 16M --items 200K --seconds 0.2 leaderboard
+    [ "$status" -eq 2 ]
+    [[ $output == *"rows are lost"* ]]
+    [[ $output == *"rows lost of those that rest"* ]]
+}
+
+@test "a hunt finds nothing of before a reset" {
+    small -o json --seconds 1 hunt >"$DIR/json"
+    holds "hunt: hits from before a reset" '== 0'
+    holds "hunt: resets" '> 10'
+    holds "hunt: hits" '> 0'
+    holds "hunt: messages / memcpy" '> 0'
+    small --seconds 0.3 --rate 0 --processes 2 hunt
+}
+
+@test "after a reset every get misses, and the blocks become free" {
+    small -o json --items 200K reset >"$DIR/json"
+    holds "reset: items before" '== 200000'
+    holds "reset: hits afterwards" '== 0'
+    holds "reset: gets afterwards" '== 200000'
+    holds "reset: in the writer" '> 0'
+    holds "reset: blocks to free after the call" '>= 0'
+}
+
+@test "pauses are said beside a control" {
+    small -o json --memory 16M --value 4000 --seconds 1 pauses >"$DIR/json"
+    holds "pauses: items evicted" '> 0'
+    holds "pauses: items expired with their block" '>= 0'
+    holds "pauses: rounds of harvest" '> 0'
+    holds "pauses: intervals of the writer" '> 0'
+    holds "pauses: writer, own, max" '> 0'
+    holds "pauses: control, own: max" '> 0'
+}
+
 @test "what is not a trace is refused" {
     trace "$DIR/t.ltr"
     head -c 60 "$DIR/t.ltr" >"$DIR/short.ltr"
@@ -153,6 +280,17 @@ replay a b
 --processes 200 --threads 200 get
 --cpu 4096 get
 --output xml get
+--fraction 2 replay a
+--fraction 0.5 replay a
+--policy lru replay a
+--policy fifo get
+--speed fast replay a
+--blocks 4 replay a
+--min-block 4M replay a
+--unit 0 replay a
+--rate -1 hunt
+--processes 2 --check-expiry replay a
+leaderboard file
 get --seconds
 END
 }

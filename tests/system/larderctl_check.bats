@@ -33,6 +33,35 @@ lines() { awk -v from="$1" -v to="$2" -v size="$3" 'BEGIN { for (i = from; i <= 
     [[ $output == *"with the writer at rest"* ]]
 }
 
+@test "namespaces that are filled, reset and reclaimed at once" {
+    start_daemon --memory 16M --average-item 100
+    ctl create small,max=1M
+    ctl create first,policy=fifo,min=2M,max=4M
+    ctl create timed,reset-every=30ms
+    ctl create kept,policy=refuse,min=2M
+    for ns in default small first timed; do
+        (for round in 1 2 3; do lines 1 30000 $((100 + round * 10)) | ctl load -n $ns; done) >/dev/null 3>&- &
+        writers[${#writers[@]}]=$!
+    done
+    ctl create brief,max=4M
+    (for round in 1 2 3; do lines 1 30000 100 | sed "s/\t-\t/\t30\t/" | ctl load -n brief; done) >/dev/null 3>&- &
+    writers[${#writers[@]}]=$!
+    lines 1 5000 100 | ctl load -n kept
+    for round in 1 2 3 4; do
+        status_of 0 ctl check
+        ctl reset small
+        ctl mem --no-measure >/dev/null
+    done
+    wait "${writers[@]}"
+    status_of 0 ctl check
+    ctl namespaces -o json >"$DIR/json"
+    jq -e 'all(.namespaces[]; .blocks <= .max_blocks)' "$DIR/json"
+    jq -e '.namespaces[] | select(.name == "kept") | .live_items == 5000 and .evicted == 0 and .no_room == 0' "$DIR/json"
+    jq -e '.namespaces[] | select(.name == "brief") | .expired > 0' "$DIR/json"
+    jq -e '.namespaces[] | select(.name == "timed") | .resets > 3' "$DIR/json"
+    jq -e '.namespaces[] | select(.name == "small") | .resets == 4 and .reset_items > 0' "$DIR/json"
+}
+
 @test "a good segment without a daemon" {
     start_damaged none
     status_of 0 ctl check
@@ -62,6 +91,29 @@ finds() {
 @test "finds a counter of slots that is wrong" { finds slots_off 'table: slots_used says*counted*'; }
 @test "finds counters that do not add up" { finds sets_off 'counters: *should be left*'; }
 
+@test "finds an owner that is no namespace" { finds owner_nobody '*its owner is no namespace*'; }
+@test "finds an owner that is not live" { finds owner_not_live '*its owner is no namespace*'; }
+@test "finds a chain that is none" { finds owner_chain '*its owner is no namespace, or no chain*'; }
+@test "finds padding that is wrong" { finds padding_off '*of padding, counted*'; }
+@test "finds two open blocks in a chain" { finds two_open 'namespace default: * blocks are open in chain 0*'; }
+@test "finds what one namespace counted too much and another too little" { finds namespaces_off 'namespace default (0): * items should be left*namespace second (1): *'; }
+@test "finds the same of blocks" { finds namespace_blocks_off 'namespace default (0): * were opened and not freed*namespace second (1): *'; }
+@test "finds what a namespace counts and has not" { finds counted_elsewhere 'namespace second (1): counts 1 of batches*'; }
+@test "finds a namespace above its maximum" { finds maximum_low 'namespace default (0): has * blocks, at most 2 *'; }
+@test "finds minimums that do not fit" { finds minimums_high 'namespaces: the minimums are 7 blocks together, 6 can be promised*'; }
+@test "finds an unknown policy" { finds policy_unknown 'namespace second (1): an unknown policy*'; }
+@test "finds an account that does not fit" { finds account_unfit 'namespace second (1): an account*'; }
+@test "finds a name that is there twice" { finds name_twice 'namespace default (1): a name that another one has*'; }
+@test "finds credit that was not granted" { finds credit_over 'lane 1: used credit for 1001 bytes of account 2, was granted 1000*'; }
+
+@test "namespaces, credit and a reset are no findings" {
+    for kind in peopled was_reset departed measured; do
+        start_damaged $kind
+        status_of 0 ctl check
+        stop_daemon
+    done
+}
+
 @test "half a change is not called a fault" {
     start_damaged half_a_change
     status_of 1 ctl check
@@ -77,7 +129,8 @@ finds() {
 @test "nothing in a segment makes larderctl fall" {
     for seed in 1 2 3; do
         LARDER_SEED=$seed start_damaged scribbled
-        for verb in check stat "stat -o json" dump "dump $DIR/dump" "inspect -x 6b65792037393030" "get -x 6b65792037393030"; do
+        for verb in check stat "stat -o json" "stat -n default" dump "dump $DIR/dump" "inspect -x 6b65792037393030" "get -x 6b65792037393030" "why -x 6b65792037393030" \
+            "why -o json -x 6b65792037393030" namespaces "namespaces -o json" "mem --no-measure" "mem --no-measure -o json"; do
             # shellcheck disable=SC2086
             run ctl $verb
             [ "$status" -le 2 ]
@@ -94,7 +147,7 @@ finds() {
 
 @test "parts outside the segment are refused" {
     start_damaged parts_outside
-    for verb in stat check dump "get a" "inspect a"; do
+    for verb in stat check dump namespaces mem "why a" "get a" "inspect a"; do
         # shellcheck disable=SC2086
         status_of 2 ctl $verb
         [[ $output == *"damaged"* ]]

@@ -17,7 +17,7 @@ lines() { awk -v n="$1" -v size="$2" 'BEGIN { for (i = 0; i < size; i++) v = v "
     lines 1000 100 | ctl load
     ctl stat -o json >"$DIR/json" || [ $? -eq 1 ]
     jq -e . "$DIR/json" >/dev/null
-    for group in segment pages daemon table arena lanes clients counters warnings notes units; do
+    for group in segment pages daemon table arena lanes clients pauses pauses_scheduler counters warnings notes units; do
         jq -e "has(\"$group\")" "$DIR/json" >/dev/null
     done
     ctl stat >"$DIR/text" || [ $? -eq 1 ]
@@ -45,6 +45,14 @@ lines() { awk -v n="$1" -v size="$2" 'BEGIN { for (i = 0; i < size; i++) v = v "
     jq -e '.arena | .blocks == .blocks_free + .blocks_open + .blocks_full' "$DIR/json"
     jq -e '.table.lines_per_hit >= 1 and .table.lines_per_hit < 1.5' "$DIR/json"
     jq -e '.daemon.silence_ms < 1000' "$DIR/json"
+}
+
+@test "pauses, as the writer recorded them" {
+    stop_daemon
+    start_damaged peopled
+    ctl stat -o json >"$DIR/json" || [ $? -eq 1 ]
+    jq -e '.pauses == {"count": 10000, "p50_ns": 100, "p99_ns": 100, "p99_9_ns": 5000, "p99_99_ns": 5000, "max_ns": 5000}' "$DIR/json"
+    jq -e '.pauses_scheduler.count == 1 and .pauses_scheduler.max_ns == 40000' "$DIR/json"
 }
 
 @test "a lane shows its client" {

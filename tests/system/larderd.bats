@@ -63,12 +63,60 @@ as_nobody() {
 
 @test "check-config says what would be made, and makes nothing" {
     status_of 0 larderd --check-config --socket "$SOCKET" --memory 64M --max-clients 10
-    for word in socket table arena blocks lanes segment 'in total' pages; do
+    for word in socket table arena blocks namespace lanes marks segment 'in total' pages; do
         grep -q "^$word " <<<"$output"
     done
     [[ $output == *"segment   64M"* ]]
     [ -z "$(ls -A "$DIR")" ]
     refuses 64 'larderd: --memory 8M is too little for 65536 clients*give it at least *' --check-config --socket "$SOCKET" --memory 8M --max-clients 65536
+}
+
+# ---- namespaces ----
+
+@test "namespaces that cannot be are refused before anything is made" {
+    refuses 64 'larderd: --namespace: a: "policy=lru" does not do: say evict, fifo or refuse' --socket "$SOCKET" --namespace a,policy=lru
+    refuses 64 'larderd: --namespace: "-a" is no name of a namespace: say 1 to 31 *' --socket "$SOCKET" --namespace=-a
+    refuses 64 'larderd: --namespace: a is there twice*' --socket "$SOCKET" --namespace a --namespace a,min=1M
+    refuses 64 'larderd: --namespace: a: policy=refuse needs min=SIZE*' --socket "$SOCKET" --namespace a,policy=refuse
+    for check in '' --check-config; do
+        # shellcheck disable=SC2086 # nothing when empty
+        refuses 64 'larderd: --namespace: b: a minimum of 40M does not fit: the arena has 58M, and 38400K of it at most can still be set apart' $check \
+            --socket "$SOCKET" --memory 64M --namespace a,min=20M --namespace b,min=40M
+        # shellcheck disable=SC2086
+        refuses 64 'larderd: --namespace: a: 100K is too little: blocks have 256K, *: give it 1M or more' $check --socket "$SOCKET" --memory 64M --namespace a,max=100K
+    done
+    # shellcheck disable=SC2046 # words they are
+    refuses 64 'larderd: --namespace: n9: there are 8 namespaces that refuse eviction*' --socket "$SOCKET" --memory 64M \
+        $(printf -- '--namespace n%d,policy=refuse,min=1M ' 1 2 3 4 5 6 7 8 9)
+    # shellcheck disable=SC2046
+    refuses 64 'larderd: --namespace: n63: there are 63 namespaces*' --socket "$SOCKET" --memory 64M $(seq -f '--namespace n%g' 63)
+    printf 'memory = 64M\nnamespace = {"a,min=1M",\n"b,ttl=soon"}\n' >"$DIR/conf"
+    refuses 64 "larderd: $DIR/conf:3: namespace: b: \"ttl=soon\" does not do: say a number with ms, s, m, h or d*" --socket "$SOCKET" --config "$DIR/conf"
+    printf 'namespace = {"a,min=1G"}\n' >"$DIR/conf"
+    refuses 64 "larderd: --namespace: a: a minimum of 1G does not fit*" --socket "$SOCKET" --config "$DIR/conf"
+}
+
+@test "check-config says what namespaces come to" {
+    printf 'namespace = {"sessions,min=16M,ttl=30m", "frames,policy=fifo,max=32M,reset-every=16ms"}\n' >"$DIR/conf"
+    status_of 0 larderd --check-config --config "$DIR/conf" --socket "$SOCKET" --memory 64M --namespace frames,policy=fifo,max=20M --namespace jobs,policy=refuse,min=4M
+    grep -qx 'namespace default: evict, 0 to 58M' <<<"$output"
+    grep -qx 'namespace frames: fifo, 0 to 20M' <<<"$output"
+    grep -qx 'namespace jobs: refuse, 4M to 4M' <<<"$output"
+    grep -qx 'namespace sessions: evict, 16M to 58M, items live 30m' <<<"$output"
+    [ "$(grep -c '^namespace' <<<"$output")" -eq 4 ]
+    status_of 0 larderd --check-config --socket "$SOCKET" --memory 64M --namespace default,policy=fifo,min=1M,max=2M,ttl=1d,reset-every=90s
+    grep -qx 'namespace default: fifo, 1M to 2M, items live 1d, reset every 90s' <<<"$output"
+}
+
+@test "blocks of the size and number that were asked for" {
+    status_of 0 larderd --check-config --socket "$SOCKET" --memory 64M --block-size 1M --blocks 20
+    grep -qx 'blocks    20 of 1M; largest item 512K' <<<"$output"
+    refuses 64 'larderd: --block-size 3000: say a power of two from 4K to 2M, or 0' --socket "$SOCKET" --memory 64M --block-size 3000
+    refuses 64 'larderd: --block-size 2048: say a power of two from 4K to 2M, or 0' --socket "$SOCKET" --memory 64M --block-size 2K
+    refuses 64 'larderd: --block-size: "4M" *from 0 to 2M*' --socket "$SOCKET" --memory 64M --block-size 4M
+    refuses 64 'larderd: --blocks 7: say 8 or more, or 0 for all' --socket "$SOCKET" --memory 64M --blocks 7
+    refuses 64 'larderd: --memory 16M is too little *give it at least *' --socket "$SOCKET" --memory 16M --block-size 2M
+    refuses 64 'larderd: --client-namespaces: "63" *from 0 to 62' --socket "$SOCKET" --client-namespaces 63
 }
 
 @test "options from a file" {
@@ -84,7 +132,7 @@ as_nobody() {
 @test "more memory than the machine has" { refuses 1 '*error: 100T for the segment and *available; lower --memory*' --socket "$SOCKET" --memory 100T; }
 @test "lanes for more clients than there is memory for" {
     available=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)
-    refuses 1 '* and 144.2M for the lanes of all clients do not fit*lower --memory, --max-clients or --ring*' --socket "$SOCKET" --memory "${available}K"
+    refuses 1 '* for the segment and * for the lanes of all clients do not fit*lower --memory, --max-clients or --ring*' --socket "$SOCKET" --memory "${available}K"
 }
 @test "less memory than works" { refuses 64 'larderd: --memory 8M is too little*give it at least *' --socket "$SOCKET" --memory 8M --max-clients 65536; }
 

@@ -94,6 +94,151 @@ no_lanes() { [ "$(lanes)" -eq 0 ]; }
     [[ $output != *works* ]]
 }
 
+# ---- what a client may, and what it gets ----
+
+# as_nobody COMMAND...: as a user that is not root
+as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+
+# nobody_attaches: that user, until fd 7 is closed
+nobody_attaches() { PEER_UID=65534 peer_stays "$DIR/nobody" 1 attach; }
+
+rights() { peer lanes | sed -n 's/.* rights \([0-9]*\) .*/\1/p'; }
+rights_are() { [ "$(rights)" = "$1" ]; }
+lanes_are() { [ "$(peer lanes | wc -l)" -eq "$1" ]; }
+measurements_are() { [ "$(peer measured | cut -d ' ' -f 1)" -eq "$1" ]; }
+marked() { grep -vc ' marks 0 ' "$1" || true; }
+
+@test "rights go by the user at the other end" {
+    [ "$(id -u)" -eq 0 ] || skip "needs root to be somebody else"
+    chmod 755 "$DIR"
+    for limit in 0 2; do
+        start_daemon --memory 16M --socket-mode 0666 --client-namespaces $limit
+        wait_until 5 no_lanes
+        peer_stays "$DIR/out" 1 attach
+        rights_are 3 # root: LRD_RIGHT_ADMIN | LRD_RIGHT_CREATE
+        exec 7>&-
+        wait_until 5 no_lanes
+        nobody_attaches
+        rights_are $limit # LRD_RIGHT_CREATE is 2
+        exec 7>&-
+        kill "$DAEMON"
+        wait "$DAEMON"
+    done
+}
+
+@test "the daemon's own user may do everything" {
+    [ "$(id -u)" -eq 0 ] || skip "needs root to be somebody else"
+    as_nobody test -x "$LARDER_BUILD/larderd" || skip "the build folder is not for everybody"
+    chown 65534 "$DIR"
+    # not by the function: $! would be a shell
+    setpriv --reuid 65534 --regid 65534 --clear-groups "$LARDER_BUILD/larderd" --socket "$SOCKET" --memory 16M --socket-mode 0666 2>"$DIR.log" 3>&- &
+    DAEMON=$!
+    wait_until 10 ctl ping
+    wait_until 5 no_lanes
+    rm -f "$DIR.log"
+    nobody_attaches
+    rights_are 3
+    exec 7>&-
+    wait_until 5 no_lanes
+    peer_stays "$DIR/out" 1 attach # root
+    rights_are 3
+    # Its /proc/self belongs to root: it can be measured all the same.
+    wait_until 5 measurements_are 1
+    [ "$(peer measured | cut -d ' ' -f 2)" -eq $((16 << 20)) ]
+}
+
+@test "mark maps as long as they stay in their budget, and who leaves gives one back" {
+    start_daemon --memory 16M --average-item 1 --max-clients 40
+    wait_until 5 no_lanes
+    peer marks 40 </dev/null >"$DIR/all"
+    n=$(marked "$DIR/all")
+    [ "$n" -gt 1 ]
+    [ "$n" -lt 37 ]
+    # those in the beginning; and a lane without one is shorter by just that
+    [ "$(head -n "$n" "$DIR/all" | grep -c ' marks 0 ')" -eq 0 ]
+    [ "$(awk '{ print $6 - $4 }' "$DIR/all" | sort -u | wc -l)" -eq 1 ]
+    wait_until 5 no_lanes
+
+    mkfifo "$DIR/held"
+    python3 "$LARDER_SRC/tests/system/peer.py" "$SOCKET" marks 1 <>"$DIR/held" >"$DIR/first" 3>&- &
+    PEERS=$!
+    first=$PEERS
+    wait_until 5 test -s "$DIR/first"
+    peer_stays "$DIR/out" $((n + 2)) marks $((n + 2))
+    [ "$(marked "$DIR/first")" -eq 1 ]
+    [ "$(marked "$DIR/out")" -eq $((n - 1)) ]
+    peer lanes >"$DIR/lanes"
+    [ "$(grep -c ' marks 0$' "$DIR/lanes")" -eq 3 ]
+    peer marks 1 </dev/null | grep -q ' marks 0 '
+    wait_until 5 lanes_are $((n + 3))
+
+    # The next worker finds every map where it was, and counts it.
+    kill -KILL "$(figure daemon.worker_pid)"
+    wait_until 5 ctl set key value
+    wait_until 5 lanes_are $((n + 3))
+    peer lanes | diff "$DIR/lanes" -
+    peer marks 1 </dev/null | grep -q ' marks 0 '
+
+    kill -KILL "$first"
+    wait_until 5 lanes_are $((n + 2))
+    peer marks 1 </dev/null | grep -qv ' marks 0 '
+    [ "$(figure daemon.worker_count)" -eq 2 ]
+}
+
+# measured PAGES: what the kernel says of a worker is what there is
+measured() {
+    local n segment lanes private files bytes both rss sum
+    start_daemon --memory 32M --pages "$1" --max-clients 8
+    wait_until 5 measurements_are 1
+    read -r n segment lanes private files bytes <<<"$(peer measured)"
+    [ "$bytes" -eq $((32 << 20)) ]
+    [ "$segment" -eq "$bytes" ]
+    wait_until 5 no_lanes
+
+    # The next worker measures again; two lanes are there, each once, and all of it.
+    peer_stays "$DIR/out" 2 marks 2
+    both=$(awk '{ n += $6 } END { print n }' "$DIR/out")
+    kill -KILL "$(figure daemon.worker_pid)"
+    wait_until 5 measurements_are 2
+    read -r n segment lanes private files bytes <<<"$(peer measured)"
+    [ "$segment" -eq "$bytes" ]
+    [ "$lanes" -eq "$both" ]
+    [ "$private" -gt 65536 ]
+    [ "$files" -gt 65536 ]
+    # Beside the second mapping of the cells nothing is left out, and nothing is there twice.
+    rss=$(awk '/^Rss:|^(Shared|Private)_Hugetlb:/ { n += $2 } END { print n * 1024 }' "/proc/$(figure daemon.worker_pid)/smaps")
+    sum=$((segment + lanes + private + files))
+    echo "$n: $segment + $lanes + $private + $files = $sum, $rss in all"
+    [ "$sum" -le $((rss + (1 << 20))) ]
+    [ "$sum" -ge $((rss - both - (1 << 20))) ]
+}
+
+@test "the kernel's figures, small pages" { measured small; }
+@test "the kernel's figures, transparent huge pages" { measured thp; }
+@test "the kernel's figures, reserved huge pages" {
+    [ "$(cat /sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages)" -ge 16 ] || skip "16 huge pages of 2 MiB are not free"
+    measured hugetlb
+}
+
+# ---- namespaces ----
+
+@test "namespaces of the configuration are in the segment" {
+    start_daemon --memory 64M --block-size 256K --namespace sessions,min=16M,ttl=30m --namespace frames,policy=fifo,max=2000K,reset-every=16ms \
+        --namespace jobs,policy=refuse,min=4000K --namespace default,min=1,ttl=1s
+    peer namespaces >"$DIR/out"
+    blocks=$(sed -n 's/^0 .* blocks 1 \([0-9]*\) .*/\1/p' "$DIR/out")
+    [ "$blocks" -gt 200 ]
+    sed 's/ epoch .*//' "$DIR/out" | diff - <(
+        echo "0 default policy 0 credit 8 blocks 1 $blocks ttl 1000 every 0"
+        echo "1 sessions policy 0 credit 8 blocks 64 $blocks ttl 1800000 every 0"
+        echo "2 frames policy 1 credit 8 blocks 0 7 ttl 0 every 16"
+        echo "3 jobs policy 2 credit 0 blocks 16 16 ttl 0 every 0"
+    )
+    kill -KILL "$(figure daemon.worker_pid)"
+    wait_until 5 ctl set key value
+    peer namespaces | sed 's/ epoch .*//' | diff <(sed 's/ epoch .*//' "$DIR/out") -
+}
+
 # ---- the worker dies ----
 
 @test "a client goes on through a worker's death, and nothing acknowledged is lost" {

@@ -8,7 +8,7 @@ import sys
 import time
 
 HELLO = struct.Struct("<QII48x")  # struct lrd_hello
-WELCOME = struct.Struct("<QIIIiIIIIQQQQ56x")  # struct lrd_welcome
+WELCOME = struct.Struct("<QIIIiIIIIQQQQI52x")  # struct lrd_welcome
 
 
 def connect(path):
@@ -21,7 +21,7 @@ def receive(s):
     data, fds, _, _ = socket.recv_fds(s, WELCOME.size, 8)
     if not data:
         return None, fds
-    names = "magic version hash result error lane incarnation n_cells n_lanes segment_bytes reserve_bytes segment_id now_ns".split()
+    names = "magic version hash result error lane incarnation n_cells n_lanes segment_bytes reserve_bytes segment_id now_ns mark_bytes".split()
     return dict(zip(names, WELCOME.unpack(data))), fds
 
 
@@ -52,6 +52,49 @@ def cmd_attach(path, n="1"):
         say(answer, fds)
         kept.append((fds, s))
     sys.stdin.read()
+
+
+def cmd_marks(path, n="1"):
+    """Attaches n times, says for each whether its lane has a mark map, and stays until standard input ends."""
+    kept = []
+    for _ in range(int(n)):
+        answer, fds, s = attach(path)
+        print("lane", answer["lane"], "marks", answer["mark_bytes"], "bytes", os.fstat(fds[1]).st_size, flush=True)
+        kept.append((fds, s))
+    sys.stdin.read()
+
+
+def part(path, index):
+    """Bytes of a part of the segment, by enum lrd_part_id."""
+    answer, fds = peek(path)
+    off, n = struct.unpack("<QQ", os.pread(fds[0], 16, 192 + index * 16))
+    return os.pread(fds[0], n, off), answer
+
+
+def cmd_namespaces(path):
+    """What the segment says about them."""
+    data, _ = part(path, 1)
+    for i in range(64):
+        epoch, state, ttl, policy, credit, name, _, least, most, every, _, _, _, by_client = struct.unpack_from("<IIQII32sQQQQQQQQ", data, i * 128)
+        if state == 1:
+            name = name.split(b"\0")[0].decode()
+            print(i, name, f"policy {policy} credit {credit} blocks {least} {most} ttl {ttl} every {every} epoch {epoch} by_client {by_client}")
+
+
+def cmd_lanes(path):
+    """Of all lanes that are not free: rights of the client, and bytes of the mark map."""
+    data, answer = part(path, 3)
+    for i in range(answer["n_lanes"]):
+        _, _, state, _, _, _, rights, marks = struct.unpack_from("<IIIIQQQQ", data, i * 128 + 64)
+        if state != 0:
+            print("lane", i, "rights", rights, "marks", marks)
+
+
+def cmd_measured(path):
+    """Measurements, and what the last said: segment, lanes, private, files; and the size of the segment."""
+    data, answer = part(path, 0)
+    n, _, segment, lanes, private, files = struct.unpack_from("<QQQQQQ", data, 576)
+    print(n, segment, lanes, private, files, answer["segment_bytes"])
 
 
 def cmd_stranger(path):
@@ -131,4 +174,8 @@ def cmd_peek(path):
             print(what, "refused")
 
 
+if "PEER_UID" in os.environ:  # somebody else, who need not be able to read this file
+    os.setgroups([])
+    os.setgid(int(os.environ["PEER_UID"]))
+    os.setuid(int(os.environ["PEER_UID"]))
 globals()["cmd_" + sys.argv[2].replace("-", "_")](sys.argv[1], *sys.argv[3:])
