@@ -348,6 +348,10 @@ __attribute__((format(printf, 2, 0))) static void keep_first_error(cfg_t *cfg, c
     n = strlen(file_why);
     if (strstr(file_why, "no such option") != NULL)
         snprintf(file_why + n, LRD_WHY_BYTES - n, ": larderd --help lists them");
+    else if (strstr(file_why, "unexpected token") != NULL)
+        snprintf(file_why + n, LRD_WHY_BYTES - n, ": put values with blanks or commas in double quotes, several namespaces in braces with commas between");
+    else if (strstr(file_why, "premature end") != NULL)
+        snprintf(file_why + n, LRD_WHY_BYTES - n, ": a quote or a brace is not closed");
 }
 
 static const struct param *param_of_option(const char *option)

@@ -23,6 +23,7 @@
 #define ROUNDS_PER_TURNOVER 16u
 #define ROUND_MAX_NS UINT64_C(10000000000)
 #define HARVEST_BYTES (8u << 10)  /* of maps, in a step */
+#define HARVEST_SAMPLES 32u       /* in a step: each may be four buckets that are in no cache */
 #define HARVEST_SHARE 10u         /* at most this part of the writer's time */
 #define TICK_BLOCKS 256u
 #define TICK_FREES 8u
@@ -71,6 +72,7 @@ struct job {
     uint32_t next;        /* of them: to decide about */
     uint32_t cut;         /* density from which on items are kept, */
     uint64_t cut_bytes;   /* and how many bytes of exactly that density */
+    uint32_t n_unread;    /* of those that are not kept */
     uint32_t n_expired;
     uint64_t expired_bytes;
     uint64_t kept_by_density[DENSITIES];
@@ -91,7 +93,8 @@ struct pace {
 
 struct harvest {
     bool due, running;
-    uint32_t sampled;      /* lanes looked at for samples */
+    uint32_t sampled;      /* lanes looked at for samples, */
+    uint32_t sample;       /* and samples of the next */
     uint32_t at;           /* byte of the maps */
     uint64_t ended_ns, not_before_ns;
 };
@@ -107,9 +110,11 @@ struct lrd_evict {
     struct job job;
     struct copy copy;
     struct harvest harvest;
+    unsigned char **maps;  /* scratch of a step: the lanes' mark maps */
     struct pace pace[LRD_NAMESPACES];
     int64_t debt_bytes;    /* of blocks to be walked for what was appended */
     uint64_t tight;        /* namespaces that opened a block near their maximum, by bit */
+    uint32_t tight_turn;
     uint32_t tick_block, search_block; /* where they go on */
     uint64_t private_bytes;
 };
@@ -174,12 +179,12 @@ static uint32_t chain_make(enum lrd_queue queue, uint32_t class) { return (uint3
 
 void lrd_evict_prefetch(const struct lrd_evict *e, uint64_t hash) { __builtin_prefetch(ghost_set(&e->ghost, hash)); }
 
-uint32_t lrd_evict_chain(struct lrd_evict *e, uint32_t ns, uint64_t hash, uint64_t expires_ms, uint64_t now_ms)
+uint32_t lrd_evict_chain(struct lrd_evict *e, uint32_t ns, uint64_t hash, uint32_t old, uint64_t expires_ms, uint64_t now_ms)
 {
     e->ghost.hit = NULL;
     if (policy_of(e, ns) != LRD_POLICY_EVICT)
         return 0;
-    uint32_t class = class_of(e, ns, expires_ms, now_ms), old = lrd_table_hint(e->t, hash);
+    uint32_t class = class_of(e, ns, expires_ms, now_ms);
     if (old != LRD_NO_BLOCK)
         return chain_make((enum lrd_queue)(lrd_owner_chain(lrd_load_relaxed(&e->s->descriptors[old].owner)) / LRD_TTL_CLASSES), class);
     e->ghost.hit = ghost_find(e, ns, hash);
@@ -395,14 +400,17 @@ static uint32_t most_above(const struct lrd_evict *e)
     return best;
 }
 
-/* A namespace that has used up its maximum. */
+/* A namespace that has used up its maximum. They take turns, so that one that floods does not keep the others waiting. */
 static uint32_t most_tight(struct lrd_evict *e)
 {
-    while (e->tight != 0) {
-        uint32_t ns = (uint32_t)__builtin_ctzll(e->tight);
+    for (uint32_t i = 0; e->tight != 0 && i < LRD_NAMESPACES; i++) {
+        uint32_t ns = e->tight_turn++ % LRD_NAMESPACES;
+        uint64_t bit = UINT64_C(1) << ns;
+        if ((e->tight & bit) == 0)
+            continue;
         if (lrd_arena_room_for(e->a, ns) < LRD_SPARE_BLOCKS && e->a->ns[ns].n_blocks > e->a->ns[ns].n_doomed)
             return ns;
-        e->tight &= e->tight - 1;
+        e->tight &= ~bit;
     }
     return LRD_NS_NOWHERE;
 }
@@ -529,8 +537,7 @@ static void drop(struct lrd_evict *e, found f, const struct lrd_item *item, stru
         job->expired_bytes += bytes_of(e, head);
         return;
     }
-    if (found_count(f) == 0)
-        count_ns(e, job->ns, LRD_C_evicted_unread, 1);
+    job->n_unread += found_count(f) == 0;
     if (job->to_ghost)
         ghost_note(e, job->ns, hash, bytes_of(e, head));
 }
@@ -576,13 +583,16 @@ static bool copy_some(struct lrd_evict *e, const struct lrd_item *item, struct l
     return c->done == total;
 }
 
-/* Room for an item that is kept. What is cleaned must never be dropped for want of a block in its own chain: the last free block is kept back for one chain at least, and has room
- * for all that a block to be cleaned holds. */
+/* Room for an item that is kept. What is cleaned is not dropped for want of a block in its own chain: the last free block is kept back for one chain at least, and has room
+ * for all that a block to be cleaned holds. Where items may be evicted clients write into it too, and a worker that was killed may have left it half full: then there may be no room. */
 static uint32_t room_for_copy(struct lrd_evict *e, struct lrd_item_head head, uint64_t now_ms)
 {
     uint32_t own = target_chain(e, head, now_ms), to = lrd_arena_alloc(e->a, e->job.ns, own, head, LRD_FOR_COPY);
     for (uint32_t chain = 0; to == 0 && e->job.cleaning && chain < LRD_CHAINS; chain++)
         to = lrd_arena_alloc(e->a, e->job.ns, chain, head, LRD_FOR_COPY);
+    /* Workers that were killed while they copied have left dead copies behind, until there is no room for the rest. */
+    if (to == 0 && policy_of(e, e->job.ns) == LRD_POLICY_REFUSE)
+        to = lrd_arena_alloc(e->a, e->job.ns, own, head, LRD_FOR_RESCUE);
     return to;
 }
 
@@ -616,6 +626,7 @@ static void finish(struct lrd_evict *e, uint64_t now_ms)
     uint64_t bytes = lrd_live_bytes(live), expired_bytes = job->expired_bytes < bytes && n_expired < items ? job->expired_bytes : bytes;
     if (n_expired == 0)
         expired_bytes = 0;
+    count_ns(e, job->ns, LRD_C_evicted_unread, job->n_unread < items - n_expired ? job->n_unread : items - n_expired);
     job->phase = PHASE_IDLE;
     LRD_TESTPOINT("evict_free");
     lrd_arena_free_block(e->a, job->block, LRD_CAUSE_EVICTED, now_ms, n_expired, expired_bytes);
@@ -637,8 +648,8 @@ static uint32_t copy_step(struct lrd_evict *e, uint64_t now_ms, bool *stuck)
             continue;
         }
         enum verdict v = keep(e, f, item, head, now_ms, &copied);
-        if (v == VERDICT_STUCK && !job->cleaning) {
-            drop(e, f, item, head, now_ms); /* all free blocks went to other classes meanwhile */
+        if (v == VERDICT_STUCK && policy_of(e, job->ns) != LRD_POLICY_REFUSE) {
+            drop(e, f, item, head, now_ms); /* all free blocks went to other classes meanwhile, or clients filled the block that it was to go to */
             continue;
         }
         if (v != VERDICT_DONE) {
@@ -658,6 +669,14 @@ static void cancel(struct lrd_evict *e)
     e->job.phase = PHASE_IDLE;
     e->copy.to = 0;
     e->a->held[LRD_HOLD_COPY] = LRD_NO_BLOCK;
+}
+
+/* There is no block to copy to, in a namespace that refuses eviction: a worker that was killed in the middle of large copies, more than once, may have left it so. It waits until something dies
+ * there, and others need not wait as well; a record that waits has it tried again. */
+static void give_up(struct lrd_evict *e)
+{
+    e->tight &= ~(UINT64_C(1) << e->job.ns);
+    cancel(e);
 }
 
 /* Whether the job is over because of what happened between two steps: all in the block has died, and it was freed; or other blocks of the namespace were freed so, and it has no more than its
@@ -701,6 +720,8 @@ bool lrd_evict_step(struct lrd_evict *e, uint64_t now_ms)
         return false;
     }
     e->debt_bytes -= walked;
+    if (stuck)
+        give_up(e);
     return !stuck;
 }
 
@@ -762,14 +783,12 @@ static void take_word(struct lrd_evict *e, uint32_t first_bucket, uint64_t marks
 }
 
 /* The same piece of all maps at once: an item that several processes read counts once in a round. */
-static void take_piece(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n, uint32_t at, uint32_t end)
+static void take_piece(struct lrd_evict *e, uint32_t n_maps, uint32_t at, uint32_t end)
 {
     for (; at < end; at += 8) {
         uint64_t marks = 0;
-        for (uint32_t i = 0; i < n; i++) {
-            if (lanes[i]->marks == NULL)
-                continue;
-            lrd_u64 *word = (lrd_u64 *)(void *)(lanes[i]->marks + at);
+        for (uint32_t i = 0; i < n_maps; i++) {
+            lrd_u64 *word = (lrd_u64 *)(void *)(e->maps[i] + at);
             uint64_t w = lrd_load_relaxed(word);
             if (w != 0) {
                 lrd_store_relaxed(word, 0); /* what its client sets in this instant may get lost: hints */
@@ -781,22 +800,70 @@ static void take_piece(struct lrd_evict *e, const struct lrd_ring *const *lanes,
     }
 }
 
-static void take_samples(struct lrd_evict *e, const struct lrd_ring *ring)
+static void take_samples(struct lrd_evict *e, const struct lrd_ring *ring, uint32_t at)
 {
-    for (uint32_t i = 0; i < LRD_SAMPLES; i++) {
-        uint64_t hash = lrd_load_relaxed(&ring->lane->sample[i]);
-        if (hash == 0)
+    uint64_t hash[HARVEST_SAMPLES];
+    for (uint32_t i = 0; i < HARVEST_SAMPLES; i++) {
+        hash[i] = lrd_load_relaxed(&ring->lane->sample[at + i]);
+        if (hash[i] != 0)
+            lrd_table_prefetch(&e->s->r, hash[i]);
+    }
+    for (uint32_t i = 0; i < HARVEST_SAMPLES; i++) {
+        if (hash[i] == 0)
             continue;
-        lrd_store_relaxed(&ring->lane->sample[i], 0);
-        lrd_table_mark(e->t, hash);
+        lrd_store_relaxed(&ring->lane->sample[at + i], 0);
+        lrd_table_mark(e->t, hash[i]);
     }
 }
+_Static_assert(LRD_SAMPLES % HARVEST_SAMPLES == 0, "whole steps");
 
 static void end_round(struct lrd_evict *e, uint64_t now_ns)
 {
     e->harvest.running = e->harvest.due = false;
     e->harvest.ended_ns = now_ns;
     lrd_add_own(lrd_store_counter(e->s, 0, LRD_C_harvests), 1);
+}
+
+/* Some samples of the next lane that has no map. False: there is none left in this round. */
+static bool sample_step(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n)
+{
+    struct harvest *h = &e->harvest;
+    while (h->sampled < n && lanes[h->sampled]->marks != NULL)
+        h->sampled++;
+    if (h->sampled >= n)
+        return false;
+    take_samples(e, lanes[h->sampled], h->sample);
+    h->sample += HARVEST_SAMPLES;
+    if (h->sample < LRD_SAMPLES)
+        return true;
+    h->sampled++;
+    h->sample = 0;
+    return true;
+}
+
+/* The lanes' maps of now. */
+static uint32_t find_maps(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n)
+{
+    uint32_t maps = 0;
+    for (uint32_t i = 0; i < n && maps < e->s->r.geometry.n_mark_maps; i++)
+        if (lanes[i]->marks != NULL)
+            e->maps[maps++] = lanes[i]->marks;
+    return maps;
+}
+
+/* The next piece of all maps. False: it was the last. */
+static bool map_step(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n)
+{
+    struct harvest *h = &e->harvest;
+    uint32_t maps = find_maps(e, lanes, n), end = (lrd_n_buckets(&e->s->r) + 7) & ~7u;
+    if (maps == 0)
+        return false;
+    uint32_t piece = HARVEST_BYTES / maps & ~63u, to = end;
+    if (end - h->at > (piece < 64 ? 64 : piece))
+        to = h->at + (piece < 64 ? 64 : piece);
+    take_piece(e, maps, h->at, to);
+    h->at = to;
+    return to < end;
 }
 
 bool lrd_evict_harvest(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n, uint64_t now_ns)
@@ -806,28 +873,13 @@ bool lrd_evict_harvest(struct lrd_evict *e, const struct lrd_ring *const *lanes,
         if (!h->due && now_ns - h->ended_ns < ROUND_MAX_NS)
             return false;
         h->running = true;
-        h->sampled = h->at = 0;
+        h->sampled = h->sample = h->at = 0;
     }
     if (now_ns < h->not_before_ns)
         return false;
     uint64_t began_ns = lrd_clock_ns();
-    /* Lanes that sample come first, one a step. */
-    for (; h->sampled < n; h->sampled++)
-        if (lanes[h->sampled]->marks == NULL) {
-            take_samples(e, lanes[h->sampled++]);
-            h->not_before_ns = now_ns + (lrd_clock_ns() - began_ns) * HARVEST_SHARE;
-            return true;
-        }
-    uint32_t maps = 0, end = (lrd_n_buckets(&e->s->r) + 7) & ~7u;
-    for (uint32_t i = 0; i < n; i++)
-        maps += lanes[i]->marks != NULL;
-    uint32_t piece = HARVEST_BYTES / (maps > 0 ? maps : 1) & ~63u, to = end;
-    if (maps > 0 && end - h->at > (piece < 64 ? 64 : piece))
-        to = h->at + (piece < 64 ? 64 : piece);
-    if (maps > 0)
-        take_piece(e, lanes, n, h->at, to);
-    h->at = to;
-    if (to >= end)
+    /* Lanes that sample come first. */
+    if (!sample_step(e, lanes, n) && !map_step(e, lanes, n))
         end_round(e, now_ns);
     h->not_before_ns = now_ns + (lrd_clock_ns() - began_ns) * HARVEST_SHARE;
     return true;
@@ -856,17 +908,20 @@ int lrd_evict_create(struct lrd_evict **out, struct lrd_store *s, struct lrd_are
     e->private_bytes = sizeof *e;
     e->counts = alloc(e, buckets, sizeof *e->counts);
     e->found = alloc(e, (size_t)(block_bytes(e) / (sizeof(struct lrd_item) + 8)), sizeof *e->found);
+    e->maps = alloc(e, s->r.geometry.n_mark_maps, sizeof(unsigned char *));
     e->ghost = (struct ghost){.entry = alloc(e, (size_t)sets * GHOST_WAYS, sizeof(uint32_t)), .n_sets = sets, .unit_bytes = arena_bytes / GHOST_UNITS + 1};
-    if (e->counts == NULL || e->found == NULL || e->ghost.entry == NULL) {
+    if (e->counts == NULL || e->found == NULL || e->maps == NULL || e->ghost.entry == NULL) {
         lrd_evict_destroy(e);
         return -ENOMEM;
     }
     for (uint32_t ns = 0; ns < LRD_NAMESPACES; ns++)
         e->pace[ns].turnover_ms = TURNOVER_MS;
+    for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++)
+        if (lrd_load32_relaxed(&s->namespaces[ns].state) == LRD_NS_LIVE)
+            e->tight |= UINT64_C(1) << ns; /* to be looked at once */
     if (spread[255] == 0)
         make_spread();
     t->counts = e->counts;
-    e->tight = UINT64_MAX >> 1; /* looked at once */
     *out = e;
     return 0;
 }
@@ -877,6 +932,7 @@ void lrd_evict_destroy(struct lrd_evict *e)
         return;
     free(e->counts);
     free(e->found);
+    free(e->maps);
     free(e->ghost.entry);
     free(e);
 }

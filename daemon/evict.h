@@ -9,9 +9,9 @@
  *     expired, all of it         freed whole, without a look at its items
  *     cleaning                   while live bytes are less than half of the namespace's blocks, and always where eviction is refused: the block with the fewest live bytes, all of
  *                                which are copied forward; if that is half a block or more, nothing would be won by it, and room is made by evicting. Rows that are overwritten again and again never push out rows that are only read.
- *     small's oldest block       if small has more than a tenth of the blocks: items seen to be read twice are copied to main, the others go, and the ghost list notes their keys
+ *     small's oldest block       if small has more than a fifth of the blocks: items seen to be read twice are copied to main, the others go, and the ghost list notes their keys
  *     main's oldest block        items seen to be read once since the last time are copied to main's end
- *   What is copied forward is at most half a block, the items with the most reads per byte. Then the block's generation changes: that is the eviction.
+ *   What is copied forward is at most 65 % of a block, the items with the most reads per byte; cleaning copies all. Then the block's generation changes: that is the eviction.
  *
  * Everything here is private to the writer, and hints: counts and ghost list start empty with each worker. What must outlive it is in descriptors and intents. A worker that is killed
  * while it reclaims a block leaves that block as it was, less what was copied; the next one begins with it again, or with another.
@@ -35,8 +35,8 @@ void lrd_evict_destroy(struct lrd_evict *e);
 /* Bytes allocated for all of it. */
 uint64_t lrd_evict_private_bytes(const struct lrd_evict *e);
 
-/* The chain that a set goes to. hash may be a client's lie: then its item stands in the wrong queue. expires_ms 0: never. */
-uint32_t lrd_evict_chain(struct lrd_evict *e, uint32_t ns, uint64_t hash, uint64_t expires_ms, uint64_t now_ms);
+/* The chain that a set goes to. old: the block of what it will overwrite, as lrd_table_hint() says. hash may be a client's lie: then its item stands in the wrong queue. expires_ms 0: never. */
+uint32_t lrd_evict_chain(struct lrd_evict *e, uint32_t ns, uint64_t hash, uint32_t old, uint64_t expires_ms, uint64_t now_ms);
 
 /* Fetches what lrd_evict_chain() will look at beside the bucket. */
 void lrd_evict_prefetch(const struct lrd_evict *e, uint64_t hash);

@@ -17,10 +17,12 @@ static void print_namespaces(const struct lrd_config *c, const struct lrd_geomet
     char a[16], b[16], t[24];
     if (lrd_ns_plan(g, c->namespaces.at, c->namespaces.n, all, NULL, 0) != LRD_ANSWER_OK)
         return; /* lrd_keeper_plan() has said why */
+    uint64_t promised = 0;
     for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
         const struct lrd_namespace *n = &all[ns];
         if (lrd_load32_relaxed(&n->state) != LRD_NS_LIVE)
             continue;
+        promised += lrd_load_relaxed(&n->min_blocks);
         printf("namespace %s: %s, %s to %s", n->name, lrd_policy_text(lrd_load32_relaxed(&n->policy)), lrd_size_text(lrd_load_relaxed(&n->min_blocks) << g->block_shift, a),
                lrd_size_text(lrd_load_relaxed(&n->max_blocks) << g->block_shift, b));
         if (lrd_load_relaxed(&n->default_ttl_ms) != 0)
@@ -29,6 +31,9 @@ static void print_namespaces(const struct lrd_config *c, const struct lrd_geomet
             printf(", reset every %s", lrd_ms_text(lrd_load_relaxed(&n->reset_every_ms), t));
         putchar('\n');
     }
+    if (promised != 0)
+        printf("minimums  %s of the arena; what is used of them, other namespaces do not have: %s is left to all\n", lrd_size_text(promised << g->block_shift, a),
+               lrd_size_text((g->n_blocks - promised) << g->block_shift, b));
 }
 
 /* What --check-config says: everything that is decided before a byte is taken. */

@@ -73,6 +73,7 @@ struct pending {
     uint32_t cells;
     uint32_t location;
     uint32_t bytes;
+    uint32_t old;              /* block of what it overwrites, as far as the hint tells */
     uint32_t emptied;          /* block in which the last item may have died, or LRD_NO_BLOCK */
     bool refused;
 };
@@ -148,6 +149,26 @@ static bool is_acceptable(const struct lrd_writer *w, const struct pending *p)
     return r->epoch == lrd_load32_relaxed(&w->s->namespaces[r->ns].epoch);
 }
 
+/* The lane's account with a namespace; NULL: that one has none. */
+static struct lrd_credit *credit_of(struct lrd_writer *w, uint32_t lane, uint32_t ns)
+{
+    uint32_t account = lrd_load32_relaxed(&w->s->namespaces[ns].credit);
+    return lrd_load32_relaxed(&w->s->namespaces[ns].state) == LRD_NS_LIVE && account < LRD_CREDITS ? &w->s->credits[lane].of[account] : NULL;
+}
+
+static bool is_covered(struct lrd_writer *w, const struct lrd_credit *c, const struct pending *p)
+{
+    return lrd_load_relaxed(&c->granted_bytes) - lrd_load_relaxed(&c->used_bytes) >= p->bytes && lrd_load_relaxed(&c->granted_items) > lrd_load_relaxed(&c->used_items) &&
+           p->bytes <= lrd_load_relaxed(&w->s->namespaces[p->record.ns].largest);
+}
+
+/* Whether a set may be copied into its namespace: what has no credit must not fill blocks there. Records before it in its batch may use up the credit that is seen here: step_credit() decides. */
+static bool is_paid(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+{
+    const struct lrd_credit *c = p->record.kind == LRD_RECORD_SET ? credit_of(w, (uint32_t)(lane - w->lanes), p->record.ns) : NULL;
+    return c == NULL || is_covered(w, c, p);
+}
+
 /* Copies the header of the record at a position: the only time it is read from the lane. */
 static void take_header(struct lrd_writer *w, const struct lane_ref *lane, struct pending *p, uint64_t position, uint32_t cells)
 {
@@ -158,14 +179,14 @@ static void take_header(struct lrd_writer *w, const struct lane_ref *lane, struc
     p->cells = cells;
     p->bytes = lrd_item_bytes(p->record.key_len, p->record.value_len, w->s->r.granule_shift);
     p->emptied = LRD_NO_BLOCK;
-    p->refused = !is_acceptable(w, p);
+    p->refused = !is_acceptable(w, p) || !is_paid(w, lane, p);
     if (p->refused)
         return;
     lrd_table_prefetch(&w->s->r, p->record.hash_hint); /* a hint: any value names some bucket */
     lrd_evict_prefetch(w->evict, p->record.hash_hint);
 }
 
-/* Asks for something else than a change of an item: it is looked at alone. */
+/* Asks for something else than a change of an item: it is looked at alone, and whatever its namespace's epoch is by now. */
 static bool is_request(const struct pending *p) { return p->record.kind > LRD_RECORD_DELETE && p->record.kind <= LRD_RECORD_MEASURE; }
 
 static bool is_large(const struct pending *p) { return !p->refused && p->bytes > COPY_STEP_BYTES; }
@@ -196,7 +217,7 @@ static bool reserve_item(struct lrd_writer *w, struct pending *p)
 {
     const struct lrd_record *r = &p->record;
     const struct lrd_item_head head = {lrd_item_word0(r->value_len, r->expires_ms), lrd_item_word1(r->flags, r->ns, r->key_len, LRD_ITEM_PLAIN)};
-    uint32_t chain = lrd_evict_chain(w->evict, r->ns, r->hash_hint, r->expires_ms, w->now_ms);
+    uint32_t chain = lrd_evict_chain(w->evict, r->ns, r->hash_hint, p->old, r->expires_ms, w->now_ms);
     p->location = lrd_arena_alloc(&w->arena, r->ns, chain, head, LRD_FOR_CLIENT);
     if (p->location == 0) {
         note_stall(w, r->ns);
@@ -233,12 +254,6 @@ static bool copy_payload(struct lrd_writer *w, struct pending *p, unsigned char 
 
 /* ---- credit: what is granted, and used up by records ---- */
 
-static struct lrd_credit *credit_of(struct lrd_writer *w, uint32_t lane, uint32_t ns)
-{
-    uint32_t account = lrd_load32_relaxed(&w->s->namespaces[ns].credit);
-    return account < LRD_CREDITS ? &w->s->credits[lane].of[account] : NULL;
-}
-
 /* Bytes that a namespace that refuses eviction can always hold, whatever was overwritten in which order: cleaning copies into a block while it empties another and a third takes what clients
  * write; at each block's end there may be too little left for the largest item; and an eighth is garbage, or cleaning would have to copy all for nothing. */
 static uint64_t capacity_of(const struct lrd_writer *w, uint32_t ns, uint64_t largest)
@@ -251,12 +266,6 @@ static uint64_t slots_of(const struct lrd_writer *w, uint32_t ns)
 {
     uint64_t slots = (uint64_t)w->s->r.n_pairs * 2 * LRD_SLOTS;
     return slots * 3 / 4 * lrd_load_relaxed(&w->s->namespaces[ns].max_blocks) / w->s->r.n_blocks;
-}
-
-static bool is_covered(struct lrd_writer *w, const struct lrd_credit *c, const struct pending *p)
-{
-    return lrd_load_relaxed(&c->granted_bytes) - lrd_load_relaxed(&c->used_bytes) >= p->bytes && lrd_load_relaxed(&c->granted_items) > lrd_load_relaxed(&c->used_items) &&
-           p->bytes <= lrd_load_relaxed(&w->s->namespaces[p->record.ns].largest);
 }
 
 /* The credit that a set took at the call is used up by it, whether it is applied or discarded. Without credit, which only a client that does not keep to the protocol
@@ -368,6 +377,10 @@ static void prefetch_ring(const struct lane_ref *lane, const struct pending *p, 
 static unsigned copy_batch(struct lrd_writer *w, const struct lane_ref *lane, unsigned n)
 {
     uint64_t ahead = w->batch[n - 1].position + w->batch[n - 1].cells - w->batch[0].position;
+    /* Before the ring's lines are asked for: those come from another core, and would keep the buckets waiting (5.7 instead of 4.5 M sets/s). */
+    for (unsigned i = 0; i < n; i++)
+        if (!w->batch[i].refused)
+            w->batch[i].old = lrd_table_hint(&w->table, w->batch[i].record.hash_hint);
     for (unsigned i = 0; i < n; i++) {
         if (n == BATCH)
             prefetch_ring(lane, &w->batch[i], ahead);
@@ -412,6 +425,7 @@ static bool large_begin(struct lrd_writer *w, struct lane_ref *lane)
     struct large *l = &w->large;
     l->p = w->batch[0];
     l->copied = 0;
+    l->p.old = lrd_table_hint(&w->table, l->p.record.hash_hint);
     if (!reserve_item(w, &l->p))
         return false;
     l->lane = lane_idx(w, lane);
@@ -537,7 +551,8 @@ static enum lrd_answer reset_namespace(struct lrd_writer *w, const struct lane_r
     uint32_t ns = p->record.ns;
     if (ns >= LRD_NAMESPACES || lrd_load32_relaxed(&w->s->namespaces[ns].state) != LRD_NS_LIVE)
         return LRD_ANSWER_NO_NS;
-    if (!has_right(lane, LRD_RIGHT_ADMIN | LRD_RIGHT_CREATE))
+    bool own = has_right(lane, LRD_RIGHT_CREATE) && lrd_load_relaxed(&w->s->namespaces[ns].by_client) != 0;
+    if (!has_right(lane, LRD_RIGHT_ADMIN) && !own)
         return LRD_ANSWER_DENIED;
     step_reset(w, ns);
     return LRD_ANSWER_OK;
@@ -823,25 +838,28 @@ static void adapt_spin(struct lrd_writer *w, bool paid)
         w->spin_ns = w->spin_max_ns / 8;
 }
 
+/* Each time another lane comes first: if room is made between two looks, it is not always the same one that takes it. */
 static bool look_at_lanes(struct lrd_writer *w)
 {
     bool worked = false;
-    for (uint32_t i = 0; i < w->n_active;) {
-        struct lane_ref *lane = &w->lanes[w->active[i]];
+    uint32_t at = w->turn;
+    for (uint32_t left = w->n_active; left > 0 && w->n_active > 0; left--) {
+        at = at < w->n_active ? at : at % w->n_active;
+        struct lane_ref *lane = &w->lanes[w->active[at]];
         if (look_at(w, lane)) {
             if (lane->idle_since_ns != 0)
                 adapt_spin(w, true);
             lane->idle_since_ns = 0;
             worked = true;
-            i++;
+            at++;
         } else if (lane->dying) {
             worked = true;
             if (go_on_dying(w, lane))
-                deactivate(w, i);
+                deactivate(w, at);
             else
-                i++;
-        } else if (!park_if_silent(w, i))
-            i++;
+                at++;
+        } else if (!park_if_silent(w, at))
+            at++;
     }
     return worked;
 }

@@ -25,6 +25,7 @@
 
 #include "libclient/larder.h"
 #include "shm/clock.h"
+#include "shm/hash.h"
 #include "shm/layout.h"
 #include "shm/marks.h"
 #include "shm/ring.h"
@@ -58,6 +59,7 @@ struct lrd_attachment {
     /* By the handle's number of a name, the index of that namespace in the segment; LRD_NS_NOWHERE: there is none, or no such number. Goes from nowhere to somewhere and
      * stays (release; names.c). The first is always the default namespace's. */
     lrd_u32 ns_index[LRD_NAMESPACES];
+    lrd_u64 ns_seed[LRD_NAMESPACES]; /* lrd_hash_seed() of each; stored before its index */
     const struct lrd_lane_credit *credit; /* the worker's, of our lane */
 
     /* gets store here after writes of ours; gets load it */
@@ -168,6 +170,12 @@ void lrd_ns_free_all(struct larder *handle);
 /* Where the namespace is in that segment. Acquire: pairs with the release in names.c, so that who takes another thread's word for it sees what that one saw. */
 static inline uint32_t lrd_ns_index(const struct lrd_attachment *at, const struct larder_ns *ns) { return lrd_load32_acquire(&at->ns_index[ns->number]); }
 
+/* The hash of a key in that namespace. Relaxed: to be called after lrd_ns_index(), whose acquire pairs with the release of the index. */
+static inline uint64_t lrd_ns_hash(const struct lrd_attachment *at, const struct larder_ns *ns, const void *key, size_t key_size)
+{
+    return lrd_hash_seeded(lrd_load_relaxed(&at->ns_seed[ns->number]), key, key_size);
+}
+
 /* The same for who writes there: LRD_NS_NOWHERE is looked up again. */
 static inline int lrd_ns_live(struct larder_ns *ns, struct lrd_attachment *at, uint32_t *index)
 {
@@ -224,7 +232,7 @@ bool lrd_request_begin(struct lrd_private *here, uint64_t end_ns);
 void lrd_request_end(struct lrd_private *here);
 
 /* Sends a request and waits for the answer until end_ns, with the right to ask. What the answer says, as a result of the library (-EPROTO: no answer that we know); LARDER_BUSY,
- * LARDER_DOWN, LRD_ELSEWHERE: it was not sent; LARDER_TIMEOUT, LARDER_LOST: it was; LARDER_DISCARDED: a reset came between, it may be sent again. *position is where it stands, if
+ * LARDER_DOWN, LRD_ELSEWHERE: it was not sent; LARDER_TIMEOUT, LARDER_LOST: it was. *position is where it stands, if
  * it was sent. */
 int lrd_request_send(struct larder *handle, struct lrd_attachment *at, const struct lrd_request *request, uint64_t end_ns, uint64_t *position);
 

@@ -115,8 +115,8 @@ __attribute__((noinline)) int lrd_credit_take(struct larder *h, struct lrd_attac
             if (enough)
                 return 0;
         }
-        /* Answered well, and other threads were quicker; or a reset was. */
-    } while ((r == 0 || r == LARDER_DISCARDED) && lrd_clock_ns() < *end_ns);
+        /* Answered well, and other threads were quicker. */
+    } while (r == 0 && lrd_clock_ns() < *end_ns);
     *account = LRD_NO_CREDIT;
-    return write_result(h, at, r == 0 || r == LARDER_DISCARDED ? LARDER_TIMEOUT : r);
+    return write_result(h, at, r == 0 ? LARDER_TIMEOUT : r);
 }

@@ -169,7 +169,7 @@ int larder_get(struct larder_ns *ns, const void *key, size_t key_size, void *buf
 
     struct lrd_get get;
     get_begin(&get, at, lrd_ns_index(at, ns), key, key_size, buffer, capacity);
-    get.hash = lrd_hash(at->r.hash_seed, get.ns, key, key_size);
+    get.hash = lrd_ns_hash(at, ns, key, key_size);
     enum lrd_outcome outcome = get_one(at, &get, lrd_table_home(&at->r, get.hash), lrd_ryw_pending(at));
     count_one(ns, at, &get, outcome);
     if (lrd_unlikely(outcome == LRD_ABSENT))
@@ -225,7 +225,7 @@ int larder_get_item(struct larder_ns *ns, const void *key, size_t key_size, stru
     }
     struct lrd_get get;
     get_begin(&get, at, lrd_ns_index(at, ns), key, key_size, item->buffer, item->capacity);
-    get.hash = lrd_hash(at->r.hash_seed, get.ns, key, key_size);
+    get.hash = lrd_ns_hash(at, ns, key, key_size);
     enum lrd_outcome outcome = get_one(at, &get, lrd_table_home(&at->r, get.hash), lrd_ryw_pending(at));
     count_one(ns, at, &get, outcome);
     item_fill(item, &get, outcome, lrd_clock_segment_ms(at->zero_ns));

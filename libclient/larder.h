@@ -116,8 +116,8 @@ struct larder_ns_options {
     uint32_t flags;          /* 0 */
     uint64_t min_bytes;      /* that others can never take away; rounded up to blocks. With LARDER_REFUSE not 0: at least 4 blocks */
     uint64_t max_bytes;      /* rounded down to blocks; 0: all there is. With LARDER_REFUSE the minimum, or 0, which means the same: all it may have is there */
-    int64_t default_ttl_ms;  /* of sets with LARDER_TTL_DEFAULT; LARDER_TTL_NONE or 0: none; at most 2^40 - 1 */
-    uint64_t reset_every_ms; /* the daemon resets it by the clock; 0: never */
+    int64_t default_ttl_ms;  /* of sets with LARDER_TTL_DEFAULT; LARDER_TTL_NONE or 0: none; at most 3650 days */
+    uint64_t reset_every_ms; /* the daemon resets it by the clock; 0: never; at most 3650 days */
 };
 
 /* Makes a namespace, or opens the one of that name if it was made with the same options. options may be NULL (evicts, no minimum); they and the name are copied.
@@ -128,7 +128,8 @@ struct larder_ns_options {
 int larder_ns_create(struct larder *, const char *name, const struct larder_ns_options *options, struct larder_ns **out);
 
 /* Empties a namespace at one point of the daemon's order: whatever was acknowledged before, by any process, is gone or will be discarded; gets that begin
- * after this returned find nothing older. 0: done; LARDER_NOT_ALLOWED (neither root nor the daemon's user, and not this process's namespace to reset);
+ * after this returned find nothing older. 0: done; LARDER_NOT_ALLOWED (neither root nor the daemon's user; with
+ * --client-namespaces others may reset those that clients made);
  * LARDER_NO_NAMESPACE; LARDER_BUSY (no room in the ring for 1 s), LARDER_DOWN: nothing was done; LARDER_TIMEOUT (1 s): it will be; LARDER_LOST: the daemon went meanwhile,
  * with all its items; -EINVAL (NULL); -EPROTO as above. Cost: a round trip to the daemon as above; the daemon does one store, and memory is taken back afterwards. */
 int larder_ns_reset(struct larder_ns *);
@@ -142,7 +143,8 @@ size_t larder_item_max(struct larder *);
  * 0; LARDER_MISS; LARDER_TOO_SMALL (*size is set, buffer untouched or partly overwritten; capacity 0 with a NULL buffer asks for the size);
  * LARDER_STALE; LARDER_DOWN (a forked child without a daemon); -EINVAL (key size, NULL). When not 0 the buffer's content is undefined.
  * Sees every set and delete of this handle, by any thread of this process, that returned before.
- * Cost: a hash, 1 to 4 cache lines of the table (1.3 on average), the item's lines; no store but to counters of its own, no syscall. */
+ * Cost: a hash, 1 to 4 cache lines of the table (1.3 on average), the item's lines; no store but in its own lane (counters, and a
+ * mark that the item was read), no syscall. */
 int larder_get(struct larder_ns *, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size);
 
 struct larder_item {

@@ -18,15 +18,19 @@
 
 #include "shm/namespace.h"
 
+/* Release: publishes what lrd_ns_find() saw; pairs with the acquire in lrd_ns_index(). */
+static void settle(struct lrd_attachment *at, uint32_t number, uint32_t index)
+{
+    lrd_store_relaxed(&at->ns_seed[number], lrd_hash_seed(at->r.hash_seed, index));
+    lrd_store32_release(&at->ns_index[number], index);
+}
+
 void lrd_ns_look_up(const struct larder *h, struct lrd_attachment *at)
 {
     uint32_t n = lrd_load32_relaxed(&h->n_ns); /* changes under the mutex only */
     for (uint32_t i = 0; i < LRD_NAMESPACES; i++)
-        lrd_store32_relaxed(&at->ns_index[i], i == 0 ? 0 : i < n ? lrd_ns_find(&at->r, h->ns[i]->name) : LRD_NS_NOWHERE); /* published with the attachment */
+        settle(at, i, i == 0 ? 0 : i < n ? lrd_ns_find(&at->r, h->ns[i]->name) : LRD_NS_NOWHERE); /* published with the attachment */
 }
-
-/* Release: publishes what lrd_ns_find() saw; pairs with the acquire in lrd_ns_index(). */
-static void settle(struct lrd_attachment *at, uint32_t number, uint32_t index) { lrd_store32_release(&at->ns_index[number], index); }
 
 int lrd_ns_seek(struct larder_ns *ns, struct lrd_attachment *at, uint32_t *index)
 {

@@ -23,9 +23,6 @@
 
 #define ANSWER_MS 1000u
 
-/* A record carries its namespace's epoch; one that a reset overtook is discarded, and sent again. So many resets, each in a round trip of ours, are not by chance. */
-#define TRIES 4u
-
 /* Not by the wall clock, which may be set meanwhile. ThreadSanitizer (clang 14) does not see that pthread_mutex_clocklock() locks. */
 static int lock_until(pthread_mutex_t *mutex, uint64_t end_ns)
 {
@@ -49,9 +46,9 @@ void lrd_request_end(struct lrd_private *here) { pthread_mutex_unlock(&here->req
 static int answer_result(const struct lrd_attachment *at, uint64_t position)
 {
     const struct lrd_lane *lane = at->ring.lane;
-    /* Relaxed: stored before the applied position that we waited for. Another position: the writer threw the record away unread. */
+    /* Relaxed: stored before the applied position that we waited for. */
     if (lrd_load_relaxed(&lane->answer_position) != position)
-        return lrd_is_discarded(at, position) ? LARDER_DISCARDED : -EPROTO;
+        return -EPROTO;
     switch (lrd_load_relaxed(&lane->answer)) {
     case LRD_ANSWER_OK:
         return 0;
@@ -78,11 +75,8 @@ int lrd_request_send(struct larder *h, struct lrd_attachment *at, const struct l
     int r = lrd_may_write(h, at, lrd_clock_segment_ms(at->zero_ns));
     if (r != 0)
         return r;
-    /* The epoch as in a write. */
-    const struct lrd_record rec = {.kind = (uint8_t)request->kind,
-                                   .ns = (uint16_t)request->ns,
-                                   .value_len = request->value_len,
-                                   .epoch = lrd_load32_acquire(&at->r.namespaces[request->ns].epoch)};
+    /* No epoch: it is executed, whatever was reset meanwhile. */
+    const struct lrd_record rec = {.kind = (uint8_t)request->kind, .ns = (uint16_t)request->ns, .value_len = request->value_len};
     uint32_t n = lrd_ring_cells_for(0, request->value_len);
     if (!lrd_ring_claim(&at->ring, at->words, &at->seen, n, position)) {
         r = lrd_claim_slowly(h, at, n, end_ns, position);
@@ -107,11 +101,9 @@ static int send_until(struct larder *h, struct lrd_attachment *at, const struct 
     uint64_t position;
     if (!lrd_request_begin(h->here, end_ns))
         return LARDER_BUSY; /* others ask, and get no answer either */
-    int r = LARDER_DISCARDED;
-    for (unsigned i = 0; i < TRIES && r == LARDER_DISCARDED; i++)
-        r = lrd_request_send(h, at, request, end_ns, &position);
+    int r = lrd_request_send(h, at, request, end_ns, &position);
     lrd_request_end(h->here);
-    return r == LARDER_DISCARDED ? -EPROTO : r;
+    return r;
 }
 
 int lrd_request(struct larder *h, struct lrd_attachment *at, const struct lrd_request *request)

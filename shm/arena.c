@@ -320,7 +320,8 @@ void lrd_arena_close(struct lrd_arena *a, uint32_t ns, uint32_t chain)
 static bool open_block(struct lrd_arena *a, uint32_t ns, uint32_t chain, enum lrd_asker asker)
 {
     struct lrd_store *s = a->s;
-    if (lrd_arena_room_for(a, ns) < (asker == LRD_FOR_CLIENT ? LRD_SPARE_BLOCKS : 1))
+    uint32_t room = asker == LRD_FOR_RESCUE ? a->n_free : lrd_arena_room_for(a, ns);
+    if (room < (asker == LRD_FOR_CLIENT ? LRD_SPARE_BLOCKS : 1))
         return false;
     uint32_t block = pick_free(a);
     if (block == LRD_NO_BLOCK)

@@ -86,8 +86,9 @@ void lrd_arena_fini(struct lrd_arena *a);
 /* Bytes allocated for the notes. */
 uint64_t lrd_arena_private_bytes(const struct lrd_arena *a);
 
-/* Who asks for room: clients leave the last free block to copying forward, which makes room. */
-enum lrd_asker { LRD_FOR_CLIENT, LRD_FOR_COPY };
+/* Who asks for room: clients leave the last free block to copying forward, which makes room. To the rescue of what must not be dropped a namespace may have a block above its maximum,
+ * until the one that is being cleaned is free. */
+enum lrd_asker { LRD_FOR_CLIENT, LRD_FOR_COPY, LRD_FOR_RESCUE };
 
 /* Room for an item with that header in the open block of a chain: its location, the header written. Opens the next block if it does not fit. What a reader relies on is stored
  * before the caller can store a slot, and what lies below `used` can always be walked. Must not be called inside an intent. 0: there is no block to open: lrd_arena_room_for()

@@ -16,10 +16,11 @@
 
 #include "shm/layout.h"
 
-static inline uint64_t lrd_hash(uint64_t seed, uint32_t ns, const void *key, size_t key_len)
-{
-    return XXH3_64bits_withSeed(key, key_len, seed + ns * UINT64_C(0x9e3779b97f4a7c15));
-}
+/* A namespace's own seed, for those who hash in the same one again and again. */
+static inline uint64_t lrd_hash_seed(uint64_t seed, uint32_t ns) { return seed + ns * UINT64_C(0x9e3779b97f4a7c15); }
+static inline uint64_t lrd_hash_seeded(uint64_t ns_seed, const void *key, size_t key_len) { return XXH3_64bits_withSeed(key, key_len, ns_seed); }
+
+static inline uint64_t lrd_hash(uint64_t seed, uint32_t ns, const void *key, size_t key_len) { return lrd_hash_seeded(lrd_hash_seed(seed, ns), key, key_len); }
 
 static inline uint32_t lrd_hash_tag(uint64_t hash) { return (uint32_t)hash & LRD_TAG_MASK; }
 

@@ -159,7 +159,7 @@ struct lrd_namespace {
     lrd_u32 policy;         /* enum lrd_policy */
     lrd_u32 credit;         /* its account in each lane, below LRD_CREDITS; LRD_NO_CREDIT unless it refuses */
     char name[LRD_NAMESPACE_NAME];
-    lrd_u64 largest;        /* of a namespace that refuses: bytes of the largest item that credit was given for since it was empty */
+    lrd_u64 largest;        /* of a namespace that refuses: bytes of the largest item that credit was ever given for */
     /* line 1: written by the worker */
     lrd_u64 min_blocks;     /* never taken away by others; of a namespace that refuses both are the same */
     lrd_u64 max_blocks;
@@ -318,14 +318,14 @@ enum lrd_lane_state {
 };
 
 #define LRD_RIGHT_ADMIN 1u  /* client of root or of the daemon's user: makes and resets namespaces */
-#define LRD_RIGHT_CREATE 2u /* may make namespaces within what --client-namespaces leaves */
+#define LRD_RIGHT_CREATE 2u /* may make namespaces within what --client-namespaces leaves, and reset those that clients made */
 
 struct lrd_lane_words {
     /* line 0: changes with every record applied */
     lrd_u64 applied;  /* position: every record below is applied; acquire here pairs with the journal's release */
     lrd_u32 woken;    /* futex word: changes when waiters are woken */
     lrd_u32 pad0;
-    lrd_u64 discarded; /* records that were refused: malformed, or of an older epoch */
+    lrd_u64 discarded; /* records that were refused: malformed, of an older epoch, or without credit */
     uint64_t pad1[5];
     /* line 1: changes rarely, so producers keep it cached */
     lrd_u32 parked;      /* odd: the writer looks at this ring only when its doorbell rings; changes each time */

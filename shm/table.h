@@ -270,7 +270,8 @@ struct lrd_new_item {
 };
 
 /* Adds to the open intent the steps that make `item` the item of its key: it replaces the old one, or takes a vacant slot, or moves another item forward, or replaces a
- * victim: one that has expired, else the oldest of its own namespace, else the oldest of a namespace that has more than its minimum. Never one of a namespace that refuses eviction.
+ * victim: one that has expired, else the oldest of its own namespace, else the oldest of a namespace that has more than its minimum; for a namespace that refuses eviction also one below its
+ * minimum. Never one of a namespace that refuses eviction.
  * Without any it is the new item that goes. Returns the block in which an item died, or LRD_NO_BLOCK: lrd_arena_free_if_empty() after the commit. */
 uint32_t lrd_table_put(struct lrd_table *t, const struct lrd_new_item *item, uint64_t now_ms);
 

@@ -332,6 +332,8 @@ START_TEST(test_empty_blocks_wait_to_be_asked_about)
     uint64_t freed = lrd_load_relaxed(&f.store.descriptors[taken[2]].freed);
     ck_assert_int_eq(lrd_freed_cause(freed), LRD_CAUSE_EMPTY);
     ck_assert_uint_eq(lrd_freed_ms(freed), 77);
+    free_block(taken[3]); /* whatever it is freed for, nothing went with it */
+    ck_assert_int_eq(lrd_freed_cause(lrd_load_relaxed(&f.store.descriptors[taken[3]].freed)), LRD_CAUSE_EMPTY);
     ck_assert_uint_eq(fixture_recount_all(&f), 0);
 }
 END_TEST

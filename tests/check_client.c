@@ -373,10 +373,11 @@ static void apply_lane(struct daemon *d, unsigned lane)
         const unsigned char *p = lrd_ring_at(ring, head);
         struct lrd_record rec;
         memcpy(&rec, p, sizeof rec);
-        if (rec.epoch != lrd_load32_relaxed(&d->f.store.namespaces[rec.ns].epoch)) {
+        bool write = rec.kind == LRD_RECORD_SET || rec.kind == LRD_RECORD_DELETE;
+        if (write && rec.epoch != lrd_load32_relaxed(&d->f.store.namespaces[rec.ns].epoch)) {
             lrd_store_relaxed(&ring->commit[lrd_ring_idx(ring, head)], lrd_commit_make(lrd_ring_lap(ring, head), n, LRD_COMMIT_DISCARDED));
             ck_assert_uint_eq(lrd_ring_next(ring, head), n); /* a worker that is killed here finds the record as long as it was */
-        } else if (rec.kind == LRD_RECORD_SET || rec.kind == LRD_RECORD_DELETE)
+        } else if (write)
             apply_write(d, lane % FIXTURE_LANES, &rec, p + sizeof rec);
         else
             apply_request(d, lane, head, &rec, p + sizeof rec);
@@ -1484,38 +1485,6 @@ START_TEST(answers_of_all_kinds)
 }
 END_TEST
 
-static void *reset_it(void *ns) { return (void *)(intptr_t)larder_ns_reset(ns); }
-static void *set_it(void *ns) { return (void *)(intptr_t)set_in(ns, "k", "v"); }
-
-/* A reset overtakes a request: the client sends it again. */
-START_TEST(request_overtaken_by_a_reset)
-{
-    struct daemon d;
-    daemon_start(&d, GOOD);
-    name(&d, 1, "refuses", LRD_POLICY_REFUSE);
-    lrd_store_relaxed(&d.room_items, 10);
-    d.grant_items = 10;
-    d.grant_bytes = 1000;
-    struct larder_options options = {.size = sizeof options, .socket = socket_path, .busy_timeout_ms = 20000};
-    struct larder *l;
-    ck_assert_int_eq(larder_open(&l, &options), 0);
-    await_clients(&d, 1);
-    pthread_t thread;
-    ck_assert_int_eq(pthread_create(&thread, NULL, _i == 0 ? reset_it : set_it, ns_of(l, "refuses")), 0);
-    while (lrd_ring_next(&d.ring[0], 0) == 0)
-        pause_ms(1);
-    fixture_reset(&d.f, 1);
-    work_begin(&d);
-    void *result;
-    pthread_join(thread, &result);
-    ck_assert_int_eq((int)(intptr_t)result, 0);
-    ck_assert_uint_eq(lrd_load32_relaxed(&d.n_requests), 1); /* the other one was discarded */
-    work_end(&d);
-    larder_close(l);
-    daemon_die(&d);
-}
-END_TEST
-
 START_TEST(making_a_namespace)
 {
     struct daemon d;
@@ -2173,7 +2142,6 @@ int main(void)
     tcase_add_test(c, too_many_names);
     tcase_add_test(c, namespaces_of_a_forked_child);
     tcase_add_loop_test(c, answers_of_all_kinds, 0, (int)(sizeof answers / sizeof *answers));
-    tcase_add_loop_test(c, request_overtaken_by_a_reset, 0, 2);
     tcase_add_test(c, making_a_namespace);
     tcase_add_test(c, nobody_answers);
     tcase_add_test(c, daemon_dies_before_it_answers);

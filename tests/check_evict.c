@@ -159,7 +159,7 @@ START_TEST(as_the_model_says)
 {
     const char *only = getenv("SEED");
     memset(&seen, 0, sizeof seen);
-    for (uint64_t seed = 1; only == NULL && seed <= (is_long() ? 20000u : 400u); seed++)
+    for (uint64_t seed = 1; only == NULL && seed <= (is_long() ? 20000u : 160u); seed++)
         run_trace(seed);
     if (only != NULL)
         run_trace(strtoull(only, NULL, 0));
@@ -305,7 +305,7 @@ static void run_in_turn(uint64_t seed)
 START_TEST(operations_in_the_middle)
 {
     const char *only = getenv("SEED");
-    for (uint64_t seed = 1; only == NULL && seed <= (is_long() ? 20000u : 400u); seed++)
+    for (uint64_t seed = 1; only == NULL && seed <= (is_long() ? 20000u : 160u); seed++)
         run_in_turn(seed);
     if (only != NULL)
         run_in_turn(strtoull(only, NULL, 0));
@@ -615,6 +615,253 @@ START_TEST(a_flood_leaves_others_their_minimum)
 }
 END_TEST
 
+/* ---- steps are short ---- */
+
+#define BIG {.n_blocks = 24, .block_shift = 16, .n_pairs = 2000, .n_ns = 1, .ns = {{.policy = LRD_POLICY_EVICT}}}
+static const struct cache_shape big = BIG;
+#define BIG_LEN ((1u << 15) - 24u) /* half a block */
+
+struct touched {
+    unsigned char *arena; /* as it was */
+    uint64_t bytes, copied, freed;
+};
+
+static void look_closely(struct touched *t)
+{
+    t->bytes = (uint64_t)c.shape.n_blocks << c.shape.block_shift;
+    if (t->arena == NULL)
+        t->arena = malloc(t->bytes);
+    memcpy(t->arena, c.s.arena, t->bytes);
+    t->copied = counter(LRD_C_copied);
+    t->freed = counter(LRD_C_blocks_freed);
+}
+
+static void one_step_is_short(struct touched *t)
+{
+    uint64_t changed = 0;
+    look_closely(t);
+    cache_step(&c);
+    for (uint64_t i = 0; i < t->bytes; i += 4096) {
+        if (memcmp(t->arena + i, c.s.arena + i, 4096) == 0)
+            continue;
+        for (uint64_t k = i; k < i + 4096; k++)
+            changed += t->arena[k] != c.s.arena[k];
+    }
+    uint64_t copied = counter(LRD_C_copied) - t->copied;
+    /* 8 KiB of values, one item that was begun below that, headers */
+    ck_assert_msg(changed <= (8u << 10) + 32 * 24, "%llu bytes were written", (unsigned long long)changed);
+    ck_assert_uint_le(copied, 32);
+    ck_assert_uint_le(counter(LRD_C_blocks_freed) - t->freed, 1);
+}
+
+START_TEST(a_step_is_short)
+{
+    struct touched t = {0};
+    uint64_t state = 5, long_steps = 0;
+    cache_make(&c, &big);
+    for (uint32_t i = 0; i < 1500; i++) {
+        uint32_t key = (uint32_t)(cache_random(&state) % CACHE_KEYS), len = cache_random(&state) % 8 == 0 ? BIG_LEN : (uint32_t)(cache_random(&state) % 3000);
+        while (cache_try(&c, 0, key, len, 0) == CACHE_STUCK) {
+            one_step_is_short(&t);
+            long_steps++;
+        }
+        for (uint32_t n = 0; n < 100; n++)
+            cache_read(&c, 0, 0, (uint32_t)(cache_random(&state) % CACHE_KEYS));
+        if (i % 16 == 0)
+            cache_harvest(&c);
+        if (i % 700 == 699)
+            cache_reset(&c, 0);
+    }
+    ck_assert_uint_gt(long_steps, 100);
+    ck_assert_uint_gt(counter(LRD_C_copied_bytes), 1u << 20);
+    free(t.arena);
+    end();
+}
+END_TEST
+
+/* ---- half copied ---- */
+
+enum event { NOTHING, OVERWRITTEN, DELETED, RESET, NEW_WORKER, RESET_AND_SET, N_EVENTS };
+
+/* Makes small's oldest block one that begins with a large item that was read, fills the cache, and steps until that item is half copied. False: it is not so yet after n steps. */
+static bool half_copied(uint32_t n)
+{
+    for (uint32_t key = 0; key < 2; key++)
+        put(0, key, BIG_LEN - 64); /* both in one block, whichever it is */
+    for (uint32_t i = 0; i < 2; i++)
+        read_once(0);
+    for (uint32_t key = 2; c.a.n_free > 1; key++)
+        while (cache_try(&c, 0, key, 20000, 0) == CACHE_STUCK) {
+        }
+    for (; n > 0; n--)
+        cache_step(&c);
+    return c.a.held[LRD_HOLD_COPY] != LRD_NO_BLOCK;
+}
+
+/* Of the value of a key's item. */
+static uint32_t length_of(uint32_t key)
+{
+    struct lrd_place at;
+    ck_assert(cache_has(&c, 0, key, &at));
+    return lrd_item_value_len(lrd_item_load(lrd_arena_item(&c.s.r, lrd_load_relaxed(&c.s.buckets[at.bucket].slot[at.idx]))));
+}
+
+static void happen(enum event event)
+{
+    if (event == OVERWRITTEN)
+        while (cache_try(&c, 0, 0, 100, 0) == CACHE_STUCK)
+            cache_step(&c);
+    else if (event == DELETED)
+        ck_assert(cache_delete(&c, 0, 0));
+    else if (event == RESET || event == RESET_AND_SET)
+        cache_reset(&c, 0);
+    else if (event == NEW_WORKER)
+        cache_restart(&c);
+    if (event == RESET_AND_SET) {
+        cache_settle(&c);
+        put(0, 0, 1000);
+    }
+}
+
+START_TEST(what_happens_to_a_half_copied_item)
+{
+    unsigned halves = 0;
+    for (enum event event = NOTHING; event < N_EVENTS; event++)
+        for (uint32_t n = 1; n < 40; n++) {
+            cache_make(&c, &big);
+            if (half_copied(n)) {
+                halves++;
+                uint64_t copied = counter(LRD_C_copied);
+                happen(event);
+                ck_assert_uint_eq(cache_walk(&c), 0);
+                if (event == NOTHING || event == OVERWRITTEN || event == DELETED || event == RESET)
+                    cache_settle(&c);
+                if (event == NOTHING) {
+                    ck_assert_uint_eq(counter(LRD_C_copied), copied + 1);
+                    ck_assert_uint_eq(cache_queue(&c, 0, 0), LRD_QUEUE_MAIN);
+                }
+                ck_assert(cache_has(&c, 0, 0, NULL) == (event != DELETED && event != RESET));
+                if (event == OVERWRITTEN)
+                    ck_assert_uint_eq(length_of(0), 100);
+                if (event == RESET)
+                    ck_assert_uint_eq(c.a.n_free, big.n_blocks);
+            }
+            end();
+        }
+    ck_assert_uint_ge(halves, N_EVENTS * 2);
+}
+END_TEST
+
+/* ---- a new worker ---- */
+
+#define NEW_WORKER_EACH 43u /* steps: enough for one that is left alone to get on */
+
+/* At every step of some reclaims somebody else goes on: nothing is lost but what its policy may lose, nothing counted twice. */
+static void new_worker_after(const struct cache_shape *shape, uint32_t n)
+{
+    uint64_t state = n + 1;
+    uint32_t keys = 0, made = 0;
+    cache_make(&c, shape);
+    for (uint32_t i = 0; i < 5000; i++) {
+        uint32_t key = (uint32_t)(cache_random(&state) % 60), turns = 0;
+        enum cache_result r;
+        while ((r = cache_try(&c, 0, key, 100 + key * 8, 0)) == CACHE_STUCK) {
+            ck_assert_uint_lt(turns++, 5000);
+            cache_step(&c);
+            if (made++ % NEW_WORKER_EACH == n)
+                cache_restart(&c);
+        }
+        if (r == CACHE_DONE)
+            held[0][key] = true;
+    }
+    ck_assert_uint_eq(cache_walk(&c), 0);
+    for (uint32_t key = 0; key < 60; key++) {
+        keys += held[0][key];
+        ck_assert(c.shape.ns[0].policy != LRD_POLICY_REFUSE || held[0][key] == (c.seen[0][key] != 0));
+    }
+    ck_assert_uint_gt(keys, 10);
+    ck_assert_uint_gt(made, NEW_WORKER_EACH);
+    memset(held, 0, sizeof held);
+    end();
+}
+
+START_TEST(a_new_worker_goes_on)
+{
+    static const struct cache_shape refusing = {.n_blocks = 14, .block_shift = 12, .n_pairs = 300, .n_ns = 1, .ns = {{.policy = LRD_POLICY_REFUSE, .min = 12, .max = 12}}};
+    static const struct cache_shape small = {.n_blocks = 10, .block_shift = 12, .n_pairs = 300, .n_ns = 1, .ns = {{.policy = LRD_POLICY_EVICT}}};
+    for (uint32_t n = 0; n < NEW_WORKER_EACH; n++) {
+        new_worker_after(&refusing, n);
+        new_worker_after(&small, n);
+    }
+}
+END_TEST
+
+/* ---- harvest ---- */
+
+START_TEST(marks_of_several_lanes_count_once_a_round)
+{
+    cache_make(&c, &evicting);
+    churn(0, 9);
+    for (uint32_t lane = 0; lane < CACHE_LANES - 1; lane++)
+        cache_read(&c, lane, 0, 3);
+    cache_read(&c, 0, 0, 3);
+    cache_harvest(&c);
+    ck_assert_uint_eq(cache_count(&c, 0, 3), 1);
+    cache_harvest(&c); /* they were taken */
+    ck_assert_uint_eq(cache_count(&c, 0, 3), 1);
+    for (uint32_t i = 0; i < 5; i++)
+        read_once(3);
+    ck_assert_uint_eq(cache_count(&c, 0, 3), 3);
+    for (uint32_t key = 0; key < 9; key++)
+        ck_assert_uint_eq(cache_count(&c, 0, key), key == 3 ? 3 : 0);
+    end();
+}
+END_TEST
+
+START_TEST(samples_count)
+{
+    cache_make(&c, &evicting);
+    churn(0, 9);
+    cache_read(&c, CACHE_LANES - 1, 0, 3);
+    cache_harvest(&c);
+    ck_assert_uint_eq(cache_count(&c, 0, 3), 1);
+    cache_harvest(&c);
+    cache_harvest(&c);
+    ck_assert_uint_eq(cache_count(&c, 0, 4), 0);
+    end();
+}
+END_TEST
+
+START_TEST(a_harvest_keeps_to_its_budget)
+{
+    static const struct cache_shape wide = {.n_blocks = 24, .block_shift = 12, .n_pairs = 40000, .n_ns = 1, .ns = {{.policy = LRD_POLICY_EVICT}}};
+    cache_make(&c, &wide);
+    ck_assert(!lrd_evict_harvest(c.e, c.rings, CACHE_LANES, 5)); /* no round is due */
+    uint64_t now_ns = UINT64_C(20000000000);
+    unsigned pieces = 0, waits = 0;
+    memset(c.ring[0].marks, 0xfe, 80000);
+    while (counter(LRD_C_harvests) == 0) {
+        if (lrd_evict_harvest(c.e, c.rings, CACHE_LANES, now_ns)) {
+            pieces++;
+            waits += !lrd_evict_harvest(c.e, c.rings, CACHE_LANES, now_ns + 1); /* nine times as long as it took */
+        }
+        now_ns += 1000000;
+        ck_assert_uint_lt(now_ns, UINT64_C(100000000000));
+    }
+    ck_assert_uint_ge(pieces, 80000 / (8192 / 3) - 1); /* 8 KiB of all maps together in each */
+    ck_assert_uint_ge(waits + 1, pieces);
+    ck_assert_uint_eq(counter(LRD_C_marks), 80000 * 7);
+    for (uint32_t i = 0; i < 80000; i++)
+        ck_assert_uint_eq(c.ring[0].marks[i], 0);
+    now_ns += 1000000; /* the next is due in ten seconds, or a sixteenth of a turnover */
+    ck_assert(!lrd_evict_harvest(c.e, c.rings, CACHE_LANES, now_ns));
+    for (uint32_t key = 0; key < 16; key++)
+        put(0, key, 400);
+    ck_assert(lrd_evict_harvest(c.e, c.rings, CACHE_LANES, now_ns));
+    end();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("evict");
@@ -639,6 +886,12 @@ int main(void)
     tcase_add_test(rules, fifo_keeps_nothing);
     tcase_add_test(rules, refuse_is_never_stuck);
     tcase_add_test(rules, a_flood_leaves_others_their_minimum);
+    tcase_add_test(rules, a_step_is_short);
+    tcase_add_test(rules, what_happens_to_a_half_copied_item);
+    tcase_add_test(rules, a_new_worker_goes_on);
+    tcase_add_test(rules, marks_of_several_lanes_count_once_a_round);
+    tcase_add_test(rules, samples_count);
+    tcase_add_test(rules, a_harvest_keeps_to_its_budget);
     suite_add_tcase(s, rules);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

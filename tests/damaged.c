@@ -319,6 +319,21 @@ static void departed_all(struct fixture *f)
     }
 }
 
+/* Turned over; what is oldest in it is a late note of what had expired long before. The latest departure of a key was noted before an earlier one. */
+static void departed_late(struct fixture *f)
+{
+    char key[32];
+    lrd_store_relaxed(&f->store.departures->n, 0);
+    lrd_store_relaxed(&f->store.namespaces[1].resets, 1);
+    lrd_store_relaxed(&f->store.namespaces[1].reset_ms, fixture_now_ms(&f->store.r) - 1100);
+    for (uint32_t i = 0; i < f->store.r.geometry.n_departures; i++) {
+        snprintf(key, sizeof key, "more %u", i);
+        depart(f, 0, key, LRD_CAUSE_EXPIRED, true, 1900, 0);
+    }
+    depart(f, 0, "twice", LRD_CAUSE_DELETED, true, 600, 0);
+    depart(f, 0, "twice", LRD_CAUSE_EXPIRED, true, 1800, 0);
+}
+
 static struct fixture_item text_item(const char *key)
 {
     return (struct fixture_item){.key = key, .key_len = (uint32_t)strlen(key), .value = "value", .value_len = 5};
@@ -335,15 +350,16 @@ static void free_under(struct fixture *f, uint32_t block, enum lrd_cause cause, 
 static uint64_t slot_of(struct fixture *f, const char *key)
 {
     struct lrd_get get;
-    if (fixture_get(&f->store.r, 0, key, (uint32_t)strlen(key), NULL, 0, &get) == LRD_ABSENT)
-        abort();
+    if (fixture_get(&f->store.r, 0, key, (uint32_t)strlen(key), NULL, 0, &get) == LRD_ABSENT && get.slot == 0)
+        abort(); /* what has expired is absent, and has a slot */
     return get.slot;
 }
 
 /* An item whose block was freed, and is in that state now. Where that is not free, another item lies there. */
-static void slot_with(struct fixture *f, enum lrd_block_state state)
+static void slot_of_item(struct fixture *f, enum lrd_block_state state, uint64_t expires_ms)
 {
     struct fixture_item item = text_item("slot");
+    item.expires_ms = expires_ms;
     fixture_put(f, &item);
     departed(f);
     uint64_t slot = slot_of(f, "slot");
@@ -352,6 +368,18 @@ static void slot_with(struct fixture *f, enum lrd_block_state state)
     lrd_store_relaxed(&f->store.descriptors[block].state, state);
     if (state != LRD_BLOCK_FREE)
         *((unsigned char *)(item_at(f, slot) + 1)) ^= 1;
+}
+
+static void slot_with(struct fixture *f, enum lrd_block_state state) { slot_of_item(f, state, 0); }
+
+/* It had expired when its block was evicted. */
+static void slot_late(struct fixture *f) { slot_of_item(f, LRD_BLOCK_FREE, fixture_now_ms(&f->store.r) - 1000); }
+
+/* Its bytes are gone; the ring knows that it had. */
+static void slot_late_reused(struct fixture *f)
+{
+    slot_of_item(f, LRD_BLOCK_OPEN, fixture_now_ms(&f->store.r) - 1000);
+    depart(f, 0, "slot", LRD_CAUSE_EXPIRED, false, 750, 0);
 }
 
 static void slot_freed(struct fixture *f) { slot_with(f, LRD_BLOCK_FREE); }
@@ -466,6 +494,9 @@ static const struct {
     {"parts_overlap", parts_overlap},
     {"departed", departed},
     {"departed_all", departed_all},
+    {"departed_late", departed_late},
+    {"slot_late", slot_late},
+    {"slot_late_reused", slot_late_reused},
     {"slot_freed", slot_freed},
     {"slot_reused", slot_reused},
     {"slot_elsewhere", slot_elsewhere},

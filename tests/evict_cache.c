@@ -27,9 +27,10 @@ static void make_pool(void)
     for (uint32_t ns = 0; ns < CACHE_NS; ns++)
         for (uint32_t i = 0; i < CACHE_KEYS; i++) {
             uint64_t hash;
-            do
-                hash = lrd_hash(SEED, ns, &next, sizeof next), next++;
-            while (taken[lrd_hash_tag(hash)] || (hash >> 15 & 0xffff) == 0);
+            do {
+                hash = lrd_hash(SEED, ns, &next, sizeof next);
+                next++;
+            } while (taken[lrd_hash_tag(hash)] || (hash >> 15 & 0xffff) == 0);
             taken[lrd_hash_tag(hash)] = true;
             pool.key[ns][i] = next - 1;
             pool.hash[ns][i] = hash;
@@ -175,7 +176,8 @@ static bool has_credit(struct cache *c, uint32_t ns, uint32_t bytes)
 static uint32_t place(struct cache *c, uint32_t ns, uint32_t key, uint32_t value_len, uint64_t expires_ms)
 {
     const struct lrd_item_head head = {lrd_item_word0(value_len, expires_ms), lrd_item_word1(0, ns, CACHE_KEY_LEN, LRD_ITEM_PLAIN)};
-    uint32_t chain = lrd_evict_chain(c->e, ns, cache_hash(ns, key), expires_ms, c->now_ms);
+    uint64_t hash = cache_hash(ns, key);
+    uint32_t chain = lrd_evict_chain(c->e, ns, hash, lrd_table_hint(&c->t, hash), expires_ms, c->now_ms);
     return lrd_arena_alloc(&c->a, ns, chain, head, LRD_FOR_CLIENT);
 }
 

@@ -508,8 +508,17 @@ static uint32_t who_gives(struct model *m)
     }
     if (best != NONE)
         return best;
-    for (uint32_t ns = 0; ns < m->shape.n_ns; ns++) {
-        if (m->ns[ns].tight && room_for(m, ns) < SPARE && n_current(m, ns, NONE) > 0)
+    for (uint32_t i = 0; i < LRD_NAMESPACES; i++) {
+        uint32_t ns = 0;
+        bool any = false;
+        for (uint32_t n = 0; n < m->shape.n_ns; n++)
+            any |= m->ns[n].tight;
+        if (!any)
+            break;
+        ns = m->tight_turn++ % LRD_NAMESPACES;
+        if (ns >= m->shape.n_ns || !m->ns[ns].tight)
+            continue;
+        if (room_for(m, ns) < SPARE && n_current(m, ns, NONE) > 0)
             return ns;
         m->ns[ns].tight = false;
     }

@@ -54,7 +54,7 @@ struct model {
     struct model_ghost *ghost;
     uint32_t n_sets;
     uint64_t ghost_unit;
-    uint32_t tick_block;
+    uint32_t tick_block, tight_turn;
     struct {
         bool tight;
         uint64_t ghost_bytes, appended, began_ms, turnover_ms, largest;

@@ -365,7 +365,8 @@ static void check_namespaces(struct check *c)
         unsigned fault = ns_fault(c, ns);
         if (fault != 0)
             find(c, NS_NONSENSE, ns, fault, 0);
-        uint64_t max = lrd_load_relaxed(&n->max_blocks);
+        /* One more where eviction is refused, while what workers that were killed have left behind is cleaned (LRD_FOR_RESCUE). */
+        uint64_t max = lrd_load_relaxed(&n->max_blocks) + (lrd_load32_relaxed(&n->policy) == LRD_POLICY_REFUSE);
         if (c->of[ns].blocks > max)
             find(c, NS_MAXIMUM, ns, c->of[ns].blocks, max);
         minimums += lrd_load_relaxed(&n->min_blocks);
@@ -464,6 +465,7 @@ static void check_blocks(struct check *c)
 struct stand {
     uint64_t word[8];
 };
+#define STAND_STEPS 1 /* of the intent under way */
 
 static struct stand look_at_writer(const struct lrd_reader *r)
 {
@@ -523,7 +525,8 @@ static unsigned settle(struct check *c, bool stable, struct findings *kept, size
             *unsettled = c->now.n - kept->n;
             free(c->now.f);
         }
-        if (*quiet || (kept->n == 0 && *unsettled == 0))
+        /* In the middle of a change it may just have lost its core: it is given time to go on. */
+        if ((*quiet && (stable || before.word[STAND_STEPS] == 0)) || (kept->n == 0 && *unsettled == 0))
             break;
         rest();
     }

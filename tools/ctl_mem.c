@@ -259,7 +259,7 @@ static const char *measure(const struct ctl_call *call, const struct ctl_peek *p
     int r = larder_open(l, &options);
     if (r == LARDER_OK)
         r = larder_measure(*l, MEASURE_MS);
-    return r == LARDER_OK ? NULL : larder_strerror(r);
+    return r == LARDER_OK ? NULL : r == LARDER_TIMEOUT ? "the worker does not answer (see larderctl ping)" : larder_strerror(r);
 }
 
 enum ctl_status ctl_mem(const struct ctl_call *call)

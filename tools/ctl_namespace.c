@@ -7,6 +7,7 @@
 
 #include "shm/namespace.h"
 #include "shm/racy.h"
+#include "shm/units.h"
 
 /* ---- by name ---- */
 
@@ -51,11 +52,6 @@ static enum ctl_status failed(const struct ctl_call *call, const char *name, int
     case LARDER_EXISTS:
         ctl_error("there is a namespace '%s' at %s already, made with other options; see larderctl namespaces", name, call->socket);
         break;
-    case LARDER_NO_QUOTA:
-        ctl_error("namespace '%s' does not fit into %s: what is left of the arena is less than its minimum, its maximum is less, or there are too many; see larderctl "
-                  "namespaces",
-                  name, call->socket);
-        break;
     case LARDER_TIMEOUT:
         ctl_error("%s took the request for namespace '%s' and has not answered yet: see larderctl ping", call->socket, name);
         return CTL_WARNING;
@@ -88,6 +84,54 @@ enum ctl_status ctl_reset(const struct ctl_call *call)
     return status;
 }
 
+/* What the namespaces that are there leave for another one. */
+struct left {
+    uint32_t n, n_refusing;
+    uint64_t blocks;
+};
+
+static struct left what_is_left(const struct lrd_reader *r)
+{
+    struct left l = {.blocks = r->n_blocks > LRD_NS_SPARE_BLOCKS ? r->n_blocks - LRD_NS_SPARE_BLOCKS : 0};
+    for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
+        const struct lrd_namespace *n = &r->namespaces[ns];
+        if (!ctl_ns_is_live(r, ns))
+            continue;
+        uint64_t min = lrd_load_relaxed(&n->min_blocks);
+        l.n++;
+        l.n_refusing += lrd_load32_relaxed(&n->policy) == LRD_POLICY_REFUSE;
+        l.blocks -= min < l.blocks ? min : l.blocks;
+    }
+    return l;
+}
+
+/* Why the daemon found no room for a namespace, as the segment tells it now. */
+static enum ctl_status no_quota(const struct ctl_call *call, const struct lrd_ns_spec *spec)
+{
+    struct ctl_peek p;
+    char a[16], b[16], c[24];
+    enum ctl_status status = ctl_peek_open(&p, call->socket);
+    if (status != CTL_OK)
+        return status;
+    const struct left l = what_is_left(&p.r);
+    uint64_t most = spec->max_bytes != 0 && spec->policy != LRD_POLICY_REFUSE ? spec->max_bytes : spec->min_bytes;
+    lrd_size_text(UINT64_C(1) << p.r.block_shift, b);
+    if (l.n == LRD_NS_NOWHERE)
+        ctl_error("namespace '%s' does not fit into %s: there are %u namespaces, and there cannot be more", spec->name, call->socket, LRD_NS_NOWHERE);
+    else if (spec->policy == LRD_POLICY_REFUSE && l.n_refusing == LRD_CREDITS)
+        ctl_error("namespace '%s' does not fit into %s: there are %u that refuse eviction, and there cannot be more", spec->name, call->socket, LRD_CREDITS);
+    else if (spec->min_bytes > l.blocks << p.r.block_shift)
+        ctl_error("namespace '%s' does not fit into %s: a minimum of %s is more than the %s that can still be set apart; lower it, or start larderd with more --memory", spec->name,
+                  call->socket, lrd_size_text(spec->min_bytes, a), lrd_size_exact_text(l.blocks << p.r.block_shift, c));
+    else if (most != 0 && most >> p.r.block_shift < LRD_NS_BLOCKS_LEAST)
+        ctl_error("namespace '%s' does not fit into %s: %s is too little where blocks have %s; give it %s or more", spec->name, call->socket, lrd_size_text(most, a), b,
+                  lrd_size_exact_text((uint64_t)LRD_NS_BLOCKS_LEAST << p.r.block_shift, c));
+    else
+        ctl_error("namespace '%s' does not fit into %s: make its minimum and maximum whole blocks of %s", spec->name, call->socket, b);
+    ctl_peek_close(&p);
+    return CTL_FAILURE;
+}
+
 enum ctl_status ctl_create(const struct ctl_call *call)
 {
     struct lrd_ns_spec spec;
@@ -113,6 +157,13 @@ enum ctl_status ctl_create(const struct ctl_call *call)
     if (r == -EINVAL) {
         ctl_error("'%s': the daemon at %s does not take these options", call->args[0], call->socket);
         status = CTL_USAGE;
+    } else if (r == LARDER_NO_QUOTA)
+        status = no_quota(call, &spec);
+    else if (r == LARDER_NOT_ALLOWED) {
+        ctl_error("%s does not let this user make namespace '%s': others than root and the daemon's user may make as many as larderd --client-namespaces says, without a minimum "
+                  "and not refusing eviction",
+                  call->socket, spec.name);
+        status = CTL_FAILURE;
     } else
         status = failed(call, spec.name, r);
     larder_close(l);

@@ -2,7 +2,10 @@
  *
  * In this order: the item itself; a dead slot of the key that nobody has swept yet, whose block says how it was freed; the writer's ring of departures; the namespace's last
  * reset. A slot and a ring's entry have 14 bits of the key's hash besides its bucket: where the bytes of the item are still there the key is compared, else what is said is as good
- * as the tag, and another key is taken for this one about once in 16384 departures from the same bucket. */
+ * as the tag, and another key is taken for this one about once in 16384 departures from the same bucket.
+ *
+ * A block is freed for one cause, and some of its items may have died of another before: what had expired in a block that was evicted has expired. The item says so where it
+ * still lies, else the ring. */
 #include "tools/ctl.h"
 
 #include <errno.h>
@@ -31,7 +34,8 @@ struct answer {
     enum fate fate;
     enum source source;
     bool sure;         /* the key itself was compared */
-    uint64_t when_ms;  /* segment time */
+    uint64_t when_ms;  /* segment time; of what expired, when that was noticed at the latest */
+    uint64_t expired_ms; /* 0: not known to the millisecond */
     bool ttl_known;
     uint64_t ttl_left_ms; /* then, or now if it is present; UINT64_MAX: for ever */
 };
@@ -39,7 +43,7 @@ struct answer {
 /* How far back the ring knows. */
 struct reach {
     uint64_t n;         /* good entries */
-    uint64_t oldest_ms; /* segment time of the oldest */
+    uint64_t oldest_ms; /* segment time since when none was overwritten */
     bool whole;         /* none was overwritten yet */
 };
 
@@ -54,6 +58,7 @@ struct why {
     struct reach reach;
     bool was_reset; /* the namespace, ever */
     uint64_t reset_ms;
+    uint64_t expired; /* items of the namespace that expired, ever; blocks that expired whole are noted only when their slots go */
 };
 
 static uint64_t ago(const struct why *w, uint64_t when_ms) { return w->now_ms > when_ms ? w->now_ms - when_ms : 0; }
@@ -99,7 +104,7 @@ static bool ask_item(struct why *w)
     uint64_t expires_ms = lrd_item_expires_ms(get.head);
     w->answer = (struct answer){.fate = PRESENT, .source = SOURCE_ITEM, .sure = true, .ttl_known = true, .ttl_left_ms = UINT64_MAX};
     if (outcome == LRD_ABSENT)
-        w->answer = (struct answer){.fate = EXPIRED, .source = SOURCE_ITEM, .sure = true, .when_ms = expires_ms};
+        w->answer = (struct answer){.fate = EXPIRED, .source = SOURCE_ITEM, .sure = true, .when_ms = expires_ms, .expired_ms = expires_ms};
     else if (expires_ms != 0)
         w->answer.ttl_left_ms = expires_ms > w->now_ms ? expires_ms - w->now_ms : 0;
     return true;
@@ -109,8 +114,8 @@ static bool ask_item(struct why *w)
 
 enum same_key { KEY_OTHER, KEY_SAME, KEY_GONE };
 
-/* The key of the bytes a dead slot points to. They are intact while the block keeps its generation, and after that until it is opened again. */
-static enum same_key compare_key(const struct why *w, uint64_t slot, uint64_t word, bool freed)
+/* The key of the bytes a dead slot points to, and when they expire. They are intact while the block keeps its generation, and after that until it is opened again. */
+static enum same_key compare_key(const struct why *w, uint64_t slot, uint64_t word, bool freed, uint64_t *expires_ms)
 {
     const struct lrd_reader *r = w->r;
     uint32_t block = lrd_arena_block(r, slot);
@@ -118,7 +123,9 @@ static enum same_key compare_key(const struct why *w, uint64_t slot, uint64_t wo
     if (lrd_arena_room(r, lrd_arena_off(r, slot)) < sizeof(struct lrd_item) + w->key->size)
         return KEY_OTHER;
     const struct lrd_item *item = lrd_arena_item(r, slot);
-    bool same = lrd_item_is_of(lrd_item_load(item), w->ns, (uint32_t)w->key->size) && lrd_racy_equal(lrd_item_key(item), w->key->data, w->key->size);
+    struct lrd_item_head head = lrd_item_load(item);
+    bool same = lrd_item_is_of(head, w->ns, (uint32_t)w->key->size) && lrd_racy_equal(lrd_item_key(item), w->key->data, w->key->size);
+    *expires_ms = lrd_item_expires_ms(head);
     /* What was compared is loaded before the words below; pairs with the release fence after a block is opened. Opened and freed again it has another generation. */
     lrd_fence_acquire();
     if (lrd_load_relaxed(&r->block_words[block]) != word || (freed && lrd_load_relaxed(state) != LRD_BLOCK_FREE))
@@ -126,10 +133,22 @@ static enum same_key compare_key(const struct why *w, uint64_t slot, uint64_t wo
     return same ? KEY_SAME : KEY_OTHER;
 }
 
+/* What became of an item whose block was freed. Whether it was read stands in the ring only. */
+static struct answer ask_freed(uint64_t freed, bool sure, uint64_t expires_ms)
+{
+    struct answer a = {.fate = fate_of(lrd_freed_cause(freed), true), .source = SOURCE_SLOT, .sure = sure, .when_ms = lrd_freed_ms(freed)};
+    if (sure && expires_ms != 0 && expires_ms <= a.when_ms && (a.fate == EVICTED || a.fate == EXPIRED)) {
+        a.fate = EXPIRED;
+        a.expired_ms = expires_ms;
+    }
+    return a;
+}
+
 /* A slot with our tag, at the displacement it says: what it tells of the key. */
 static struct answer ask_slot(const struct why *w, uint64_t slot)
 {
     struct answer none = {0}, a = {.source = SOURCE_SLOT};
+    uint64_t expires_ms = 0;
     uint32_t block = lrd_arena_block(w->r, slot);
     if (block >= w->r->n_blocks || lrd_slot_location(slot) == 0)
         return none;
@@ -138,7 +157,7 @@ static struct answer ask_slot(const struct why *w, uint64_t slot)
     if (behind > 1)
         return none;
     uint64_t freed = lrd_load_acquire(&w->r->descriptors[block].freed);
-    enum same_key same = compare_key(w, slot, word, behind == 1);
+    enum same_key same = compare_key(w, slot, word, behind == 1, &expires_ms);
     if (same == KEY_OTHER)
         return none;
     a.sure = same == KEY_SAME;
@@ -146,8 +165,7 @@ static struct answer ask_slot(const struct why *w, uint64_t slot)
         /* freed by its next change could be another's: then the generation is another as well */
         if (lrd_freed_ns(freed) != w->ns || lrd_load_acquire(&w->r->block_words[block]) != word)
             return none;
-        a.fate = fate_of(lrd_freed_cause(freed), true); /* whether it was read stands in the ring only */
-        a.when_ms = lrd_freed_ms(freed);
+        a = ask_freed(freed, a.sure, expires_ms);
     } else if (a.sure && lrd_block_word_epoch(word) != lrd_load32_acquire(&w->r->namespaces[w->ns].epoch)) {
         a.fate = RESET;
         a.when_ms = w->reset_ms;
@@ -194,16 +212,32 @@ static uint64_t copy_ring(const struct lrd_reader *r, uint64_t *who, uint64_t *w
     return copied < good ? copied : good;
 }
 
-/* The newest entry of the key; and how far the ring reaches. */
+/* Since when every departure that was noted is still there. What expired may be noted long after it went, with the time it went: its entries do not tell. */
+static uint64_t reach_ms(const uint64_t *who, const uint64_t *when, uint64_t n)
+{
+    for (uint64_t i = n; i-- > 0;)
+        if (lrd_departure_cause(who[i]) != LRD_CAUSE_EXPIRED)
+            return lrd_departure_ms(when[i]);
+    uint64_t latest = 0;
+    for (uint64_t i = 0; i < n; i++)
+        if (lrd_departure_ms(when[i]) > latest)
+            latest = lrd_departure_ms(when[i]);
+    return latest;
+}
+
+/* The latest departure of the key; and how far the ring reaches. */
 static struct answer ask_ring(struct why *w)
 {
     uint32_t room = w->r->geometry.n_departures;
     uint64_t *who = ctl_alloc(room, sizeof *who), *when = ctl_alloc(room, sizeof *when);
     uint64_t n = copy_ring(w->r, who, when);
     struct answer a = {0};
-    w->reach = (struct reach){.n = n, .oldest_ms = n > 0 ? lrd_departure_ms(when[n - 1]) : 0, .whole = lrd_load_acquire(&w->r->departures->n) == n};
-    for (uint64_t i = 0; i < n && a.fate == UNKNOWN; i++) {
+    w->reach = (struct reach){.n = n, .whole = lrd_load_acquire(&w->r->departures->n) == n};
+    w->reach.oldest_ms = w->reach.whole && n > 0 ? lrd_departure_ms(when[n - 1]) : reach_ms(who, when, n);
+    for (uint64_t i = 0; i < n; i++) {
         if (lrd_departure_home(who[i]) != w->home || lrd_departure_tag(who[i]) != w->tag || lrd_departure_ns(who[i]) != w->ns)
+            continue;
+        if (a.fate != UNKNOWN && lrd_departure_ms(when[i]) <= a.when_ms)
             continue;
         a = (struct answer){
             .fate = fate_of(lrd_departure_cause(who[i]), lrd_departure_read(who[i])),
@@ -220,7 +254,11 @@ static struct answer ask_ring(struct why *w)
 
 /* ---- all of it ---- */
 
-static bool same_cause(enum fate a, enum fate b) { return a == b || (a == EVICTED && b == EVICTED_UNREAD); }
+/* Whether a slot and the ring may mean one departure. A slot that only says how its block was freed does not know of what had expired in it. */
+static bool same_cause(struct answer slot, struct answer ring)
+{
+    return slot.fate == ring.fate || (slot.fate == EVICTED && (ring.fate == EVICTED_UNREAD || (ring.fate == EXPIRED && !slot.sure)));
+}
 
 /* What a slot and the ring say of one key. The later of two departures; of one departure the ring knows more. */
 static struct answer later(struct answer slot, struct answer ring)
@@ -229,9 +267,10 @@ static struct answer later(struct answer slot, struct answer ring)
         return slot.fate == UNKNOWN ? ring : slot;
     if (ring.when_ms > slot.when_ms)
         return ring;
-    if (!same_cause(slot.fate, ring.fate) || slot.when_ms - ring.when_ms > NOTED_BEFORE_MS)
+    if (!same_cause(slot, ring) || slot.when_ms - ring.when_ms > NOTED_BEFORE_MS)
         return slot;
     ring.sure = slot.sure;
+    ring.expired_ms = slot.expired_ms;
     return ring;
 }
 
@@ -240,6 +279,7 @@ static void ask(struct why *w)
     const struct lrd_namespace *n = &w->r->namespaces[w->ns];
     w->was_reset = lrd_load_acquire(&n->resets) != 0;
     w->reset_ms = lrd_load_acquire(&n->reset_ms);
+    w->expired = lrd_load_relaxed(&lrd_ns_counters(w->r, w->ns)[LRD_C_expired]);
     struct answer ring = ask_ring(w);
     if (ask_item(w))
         return;
@@ -269,6 +309,8 @@ static const char *span(uint64_t ms, char text[48])
     return text;
 }
 
+static uint64_t expired_ms(const struct answer *a) { return a->expired_ms != 0 ? a->expired_ms : a->when_ms; }
+
 /* "12 ms ago (2026-01-02 03:04:05)" */
 static const char *moment(const struct why *w, uint64_t when_ms, char text[128])
 {
@@ -295,10 +337,26 @@ static void print_ttl(const struct answer *a)
         printf(a->fate == PRESENT ? ", expires in %s" : "; it had %s to live", span(a->ttl_left_ms, text));
 }
 
+/* A key that has left no trace: what may have become of it. */
+static void print_unknown(const struct why *w, const char *ns)
+{
+    char text[128];
+    if (w->reach.whole && w->expired == 0 && !w->was_reset) {
+        printf("never seen in namespace %s, as far back as the ring goes", ns);
+        return;
+    }
+    printf("no trace of it in namespace %s: never set", ns);
+    if (!w->reach.whole)
+        fputs(", or gone before the ring begins", stdout);
+    if (w->expired != 0)
+        fputs(", or expired with its whole block", stdout);
+    if (w->was_reset)
+        printf(", or gone with a reset, the last %s", moment(w, w->reset_ms, text));
+}
+
 static void print_verdict(const struct why *w, const char *ns)
 {
     static const char *const text[] = {
-        [EXPIRED] = "expired",
         [EVICTED] = "evicted",
         [EVICTED_UNREAD] = "evicted, unread as far as the marks tell,",
         [DELETED] = "deleted",
@@ -308,7 +366,7 @@ static void print_verdict(const struct why *w, const char *ns)
     char when[128];
     switch (a->fate) {
     case UNKNOWN:
-        printf("never seen in namespace %s, as far back as the ring goes", ns);
+        print_unknown(w, ns);
         break;
     case PRESENT:
         fputs("present", stdout);
@@ -318,7 +376,11 @@ static void print_verdict(const struct why *w, const char *ns)
                a->source == SOURCE_NAMESPACE ? "; what was there before went with it, and nothing is known of that" : ", and the item went with it");
         break;
     case EXPIRED:
+        printf("expired %s%s", a->expired_ms == 0 ? "at least " : "", moment(w, expired_ms(a), when));
+        break;
     case EVICTED:
+        printf("%s%s %s", text[a->fate], !a->sure && a->source == SOURCE_SLOT && w->expired != 0 ? ", unless it had expired," : "", moment(w, a->when_ms, when));
+        break;
     case EVICTED_UNREAD:
     case DELETED:
     case NO_ROOM:
@@ -335,7 +397,7 @@ static void print_reach(const struct why *w)
     if (w->reach.n == 0)
         puts("the ring of departures is empty: no departure was noted since the segment was made");
     else
-        printf("the ring of departures has %" PRIu64 " entries and goes back %s%s\n", w->reach.n, span(ago(w, w->reach.oldest_ms), text),
+        printf("the ring of departures has %" PRIu64 " %s and goes back %s%s\n", w->reach.n, w->reach.n == 1 ? "entry" : "entries", span(ago(w, w->reach.oldest_ms), text),
                w->reach.whole ? ", to the first" : "");
 }
 
@@ -348,7 +410,7 @@ static void report(struct ctl_report *out, const struct why *w, const char *ns)
     ctl_report_text(out, "source", "%s", source_name[a->source]);
     ctl_report_text(out, "sure", "%s", a->sure ? "yes" : "no");
     if (a->fate != UNKNOWN && a->fate != PRESENT)
-        ctl_report_u64(out, "ago_ms", "ms", ago(w, a->when_ms));
+        ctl_report_u64(out, "ago_ms", "ms", ago(w, a->fate == EXPIRED ? expired_ms(a) : a->when_ms));
     if (a->ttl_known && a->ttl_left_ms == UINT64_MAX)
         ctl_report_text(out, "ttl", "none");
     else if (a->ttl_known)

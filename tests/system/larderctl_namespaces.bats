@@ -121,7 +121,8 @@ one_line() {
     start_daemon --memory 64M
     ctl create rows,max=8M
     one_line 2 "larderctl create: there is a namespace 'rows' at * already, made with other options*" ctl create rows,max=16M
-    one_line 2 "larderctl create: namespace 'large' does not fit*" ctl create large,min=1G
+    one_line 2 "larderctl create: namespace 'large' does not fit into *: a minimum of 1G is more than the *K that can still be set apart*" ctl create large,min=1G
+    one_line 2 "larderctl create: namespace 'small' does not fit into *: 100K is too little where blocks have *; give it * or more" ctl create small,max=100K
     [ "$(ctl namespaces -o json | jq '.namespaces | length')" = 2 ]
     of rows '.max_blocks * 65536 <= 8388608'
 }

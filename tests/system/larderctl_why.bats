@@ -70,6 +70,30 @@ why_is() { jq -e "$1" <<<"$JSON"; }
     [[ ${lines[1]} != *"to the first"* ]]
 }
 
+@test "what expired may be noted late: the latest departure counts, and the ring goes back no further than is sure" {
+    start_damaged departed_late
+    why twice deleted ring
+    why_is '.ring.complete == "no" and .ring.oldest_ago_ms >= 600 and .ring.oldest_ago_ms < 60600'
+    why_is '.ring.oldest_ago_ms == .why.ago_ms'
+    why 'no such' unknown none
+    status_of 1 ctl why 'no such'
+    [[ ${lines[0]} == "no trace of it in namespace default: never set, or gone before the ring begins" ]]
+    status_of 1 ctl why -n second 'no such'
+    [[ ${lines[0]} == "no trace of it in namespace second: never set, or gone before the ring begins, or gone with a reset, the last "*" ago ("*")" ]]
+}
+
+@test "what had expired when its block was evicted has expired" {
+    start_damaged slot_late
+    why slot expired slot
+    why_is '.why.sure == "yes" and .why.ago_ms >= 1000'
+    stop_daemon
+    start_damaged slot_late_reused
+    why slot expired ring
+    why_is '.why.sure == "no" and .why.ago_ms >= 750'
+    status_of 1 ctl why slot
+    [[ ${lines[0]} == "expired at least "*" ago ("*")" ]]
+}
+
 @test "a slot whose block was freed" {
     start_damaged slot_freed
     why slot evicted slot

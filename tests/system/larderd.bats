@@ -104,6 +104,7 @@ as_nobody() {
     grep -qx 'namespace jobs: refuse, 4M to 4M' <<<"$output"
     grep -qx 'namespace sessions: evict, 16M to 58M, items live 30m' <<<"$output"
     [ "$(grep -c '^namespace' <<<"$output")" -eq 4 ]
+    grep -q '^minimums  20M of the arena; .*: 38M is left to all$' <<<"$output"
     status_of 0 larderd --check-config --socket "$SOCKET" --memory 64M --namespace default,policy=fifo,min=1M,max=2M,ttl=1d,reset-every=90s
     grep -qx 'namespace default: fifo, 1M to 2M, items live 1d, reset every 90s' <<<"$output"
 }
