@@ -2,9 +2,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "shm/clock.h"
+#include "daemon/ghost.h"
+#include "daemon/harvest.h"
 #include "shm/departures.h"
 #include "shm/hash.h"
 #include "shm/item.h"
@@ -21,28 +21,12 @@
 #define CLASS_BLOCKS 64u          /* fewer are not split by time to live */
 #define TURNOVER_MS 3600000u      /* until it was measured */
 #define ROUNDS_PER_TURNOVER 16u
-#define ROUND_MAX_NS UINT64_C(10000000000)
-#define HARVEST_BYTES (8u << 10)  /* of maps, in a step */
-#define HARVEST_SAMPLES 32u       /* in a step: each may be four buckets that are in no cache */
-#define HARVEST_SHARE 10u         /* at most this part of the writer's time */
 #define TICK_BLOCKS 256u
 #define TICK_FREES 8u
 #define SEARCH_BLOCKS 256u        /* looked at in a step for the one with the fewest live bytes */
 #define SEARCH_STEPS 16u          /* after so many one that is half empty is good enough */
 #define GAIN_LEAST 16u            /* a block that would gain less than this part of itself is not cleaned */
 #define DENSITIES 64u
-
-/* ---- the ghost list: sets of four entries {fingerprint:16, age:16} ---- */
-
-#define GHOST_WAYS 4u
-#define GHOST_UNITS 2048u /* to a turnover of the arena: the unit of ages */
-
-struct ghost {
-    uint32_t *entry;
-    uint32_t *hit;       /* entry of the key that was asked for last; forgotten when its item has a place */
-    uint32_t n_sets;
-    uint64_t unit_bytes;
-};
 
 /* An item found alive in the block that is being reclaimed: granule in the block:18 | bucket:31 | slot:3 | count:2 | expired:1. */
 typedef uint64_t found;
@@ -88,15 +72,6 @@ struct pace {
     uint64_t appended;    /* since the turnover was measured the last time */
     uint64_t began_ms;
     uint64_t turnover_ms;
-    uint64_t ghost_bytes; /* that went through the ghost list */
-};
-
-struct harvest {
-    bool due, running;
-    uint32_t sampled;      /* lanes looked at for samples, */
-    uint32_t sample;       /* and samples of the next */
-    uint32_t at;           /* byte of the maps */
-    uint64_t ended_ns, not_before_ns;
 };
 
 struct lrd_evict {
@@ -106,11 +81,11 @@ struct lrd_evict {
     struct lrd_journal_writer *j;
     uint16_t *counts;
     found *found;
-    struct ghost ghost;
+    struct lrd_ghost ghost;
+    uint32_t *ghost_hit;   /* entry of the key whose chain was asked for last; forgotten when its item has a place */
     struct job job;
     struct copy copy;
-    struct harvest harvest;
-    unsigned char **maps;  /* scratch of a step: the lanes' mark maps */
+    struct lrd_harvest harvest;
     struct pace pace[LRD_NAMESPACES];
     int64_t debt_bytes;    /* of blocks to be walked for what was appended */
     uint64_t tight;        /* namespaces that opened a block near their maximum, by bit */
@@ -126,44 +101,6 @@ static void count_ns(struct lrd_evict *e, uint32_t ns, enum lrd_counter_id id, u
 /* Blocks a namespace could have now. */
 static uint64_t reach(const struct lrd_evict *e, uint32_t ns) { return (uint64_t)e->a->ns[ns].n_blocks + lrd_arena_room_for(e->a, ns); }
 
-/* ---- ghost ---- */
-
-static uint32_t *ghost_set(const struct ghost *g, uint64_t hash) { return &g->entry[((hash >> 32) * g->n_sets >> 32) * GHOST_WAYS]; }
-static uint32_t ghost_fingerprint(uint64_t hash) { return (uint32_t)(hash >> 15) & 0xffff; }
-
-/* A namespace's ghost clock: bytes that went through its part of the list. */
-static uint32_t ghost_clock(const struct lrd_evict *e, uint32_t ns) { return (uint32_t)(e->pace[ns].ghost_bytes / e->ghost.unit_bytes) & 0xffff; }
-
-static uint32_t ghost_age(uint32_t entry, uint32_t clock) { return (clock - entry) & 0xffff; }
-
-static void ghost_note(struct lrd_evict *e, uint32_t ns, uint64_t hash, uint32_t bytes)
-{
-    uint32_t *set = ghost_set(&e->ghost, hash), clock = ghost_clock(e, ns), victim = 0, oldest = 0;
-    for (uint32_t i = 0; i < GHOST_WAYS; i++) {
-        if (set[i] == 0 || set[i] >> 16 == ghost_fingerprint(hash)) {
-            victim = i;
-            break;
-        }
-        if (ghost_age(set[i], clock) >= oldest) {
-            oldest = ghost_age(set[i], clock);
-            victim = i;
-        }
-    }
-    set[victim] = ghost_fingerprint(hash) << 16 | clock;
-    e->pace[ns].ghost_bytes += bytes;
-}
-
-/* The entry of a key that was evicted less than a cacheful ago, or NULL. */
-static uint32_t *ghost_find(struct lrd_evict *e, uint32_t ns, uint64_t hash)
-{
-    uint32_t *set = ghost_set(&e->ghost, hash), clock = ghost_clock(e, ns);
-    uint64_t cacheful = e->a->ns[ns].n_blocks * block_bytes(e) / e->ghost.unit_bytes;
-    for (uint32_t i = 0; i < GHOST_WAYS; i++)
-        if (set[i] != 0 && set[i] >> 16 == ghost_fingerprint(hash) && ghost_age(set[i], clock) <= cacheful)
-            return &set[i];
-    return NULL;
-}
-
 /* ---- where a set goes ---- */
 
 static uint32_t class_of(const struct lrd_evict *e, uint32_t ns, uint64_t expires_ms, uint64_t now_ms)
@@ -177,27 +114,27 @@ static uint32_t class_of(const struct lrd_evict *e, uint32_t ns, uint64_t expire
 
 static uint32_t chain_make(enum lrd_queue queue, uint32_t class) { return (uint32_t)queue * LRD_TTL_CLASSES + class; }
 
-void lrd_evict_prefetch(const struct lrd_evict *e, uint64_t hash) { __builtin_prefetch(ghost_set(&e->ghost, hash)); }
+void lrd_evict_prefetch(const struct lrd_evict *e, uint64_t hash) { lrd_ghost_prefetch(&e->ghost, hash); }
 
 uint32_t lrd_evict_chain(struct lrd_evict *e, uint32_t ns, uint64_t hash, uint32_t old, uint64_t expires_ms, uint64_t now_ms)
 {
-    e->ghost.hit = NULL;
+    e->ghost_hit = NULL;
     if (policy_of(e, ns) != LRD_POLICY_EVICT)
         return 0;
     uint32_t class = class_of(e, ns, expires_ms, now_ms);
     if (old != LRD_NO_BLOCK)
         return chain_make((enum lrd_queue)(lrd_owner_chain(lrd_load_relaxed(&e->s->descriptors[old].owner)) / LRD_TTL_CLASSES), class);
-    e->ghost.hit = ghost_find(e, ns, hash);
-    return chain_make(e->ghost.hit != NULL ? LRD_QUEUE_MAIN : LRD_QUEUE_SMALL, class);
+    e->ghost_hit = lrd_ghost_find(&e->ghost, ns, hash, e->a->ns[ns].n_blocks * block_bytes(e));
+    return chain_make(e->ghost_hit != NULL ? LRD_QUEUE_MAIN : LRD_QUEUE_SMALL, class);
 }
 
 void lrd_evict_appended(struct lrd_evict *e, uint32_t ns, uint32_t bytes, uint64_t now_ms)
 {
     struct pace *p = &e->pace[ns];
     /* Only now: a record that has to wait for a block asks for its chain again. */
-    if (e->ghost.hit != NULL) {
-        *e->ghost.hit = 0;
-        e->ghost.hit = NULL;
+    if (e->ghost_hit != NULL) {
+        *e->ghost_hit = 0;
+        e->ghost_hit = NULL;
         count_ns(e, ns, LRD_C_ghost_hits, 1);
     }
     e->debt_bytes += 2 * (int64_t)bytes;
@@ -539,7 +476,7 @@ static void drop(struct lrd_evict *e, found f, const struct lrd_item *item, stru
     }
     job->n_unread += found_count(f) == 0;
     if (job->to_ghost)
-        ghost_note(e, job->ns, hash, bytes_of(e, head));
+        lrd_ghost_note(&e->ghost, job->ns, hash, bytes_of(e, head));
 }
 
 /* What survives cleaning stays in its queue; what survives evicting goes to main's end. A namespace that refuses eviction copies into a block of its own: what clients write meanwhile
@@ -753,137 +690,7 @@ void lrd_evict_reset(struct lrd_evict *e, uint32_t ns)
     lrd_arena_doom(e->a, ns);
 }
 
-/* ---- harvest ---- */
-
-/* For each bit i + 1 of a mark byte: 1 in the two bits of slot i. */
-static uint16_t spread[256];
-
-static void make_spread(void)
-{
-    for (unsigned byte = 0; byte < 256; byte++)
-        for (unsigned i = 0; i < LRD_SLOTS; i++)
-            spread[byte] |= (uint16_t)((byte >> (i + 1) & 1) << (2 * i));
-}
-
-/* Adds one to each marked slot's count that is below 3. */
-static void raise_counts(struct lrd_evict *e, uint32_t bucket, uint8_t marks)
-{
-    uint32_t counts = e->counts[bucket], full = counts & counts >> 1 & 0x5555;
-    e->counts[bucket] = (uint16_t)(counts + (spread[marks] & ~full));
-}
-
-static void take_word(struct lrd_evict *e, uint32_t first_bucket, uint64_t marks)
-{
-    for (unsigned i = 0; i < 8; i++) {
-        uint8_t byte = (uint8_t)(marks >> (8 * i));
-        if (byte != 0 && first_bucket + i < lrd_n_buckets(&e->s->r))
-            raise_counts(e, first_bucket + i, byte);
-    }
-    lrd_add_own(lrd_store_counter(e->s, 0, LRD_C_marks), (uint64_t)__builtin_popcountll(marks));
-}
-
-/* The same piece of all maps at once: an item that several processes read counts once in a round. */
-static void take_piece(struct lrd_evict *e, uint32_t n_maps, uint32_t at, uint32_t end)
-{
-    for (; at < end; at += 8) {
-        uint64_t marks = 0;
-        for (uint32_t i = 0; i < n_maps; i++) {
-            lrd_u64 *word = (lrd_u64 *)(void *)(e->maps[i] + at);
-            uint64_t w = lrd_load_relaxed(word);
-            if (w != 0) {
-                lrd_store_relaxed(word, 0); /* what its client sets in this instant may get lost: hints */
-                marks |= w;
-            }
-        }
-        if (marks != 0)
-            take_word(e, at, marks);
-    }
-}
-
-static void take_samples(struct lrd_evict *e, const struct lrd_ring *ring, uint32_t at)
-{
-    uint64_t hash[HARVEST_SAMPLES];
-    for (uint32_t i = 0; i < HARVEST_SAMPLES; i++) {
-        hash[i] = lrd_load_relaxed(&ring->lane->sample[at + i]);
-        if (hash[i] != 0)
-            lrd_table_prefetch(&e->s->r, hash[i]);
-    }
-    for (uint32_t i = 0; i < HARVEST_SAMPLES; i++) {
-        if (hash[i] == 0)
-            continue;
-        lrd_store_relaxed(&ring->lane->sample[at + i], 0);
-        lrd_table_mark(e->t, hash[i]);
-    }
-}
-_Static_assert(LRD_SAMPLES % HARVEST_SAMPLES == 0, "whole steps");
-
-static void end_round(struct lrd_evict *e, uint64_t now_ns)
-{
-    e->harvest.running = e->harvest.due = false;
-    e->harvest.ended_ns = now_ns;
-    lrd_add_own(lrd_store_counter(e->s, 0, LRD_C_harvests), 1);
-}
-
-/* Some samples of the next lane that has no map. False: there is none left in this round. */
-static bool sample_step(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n)
-{
-    struct harvest *h = &e->harvest;
-    while (h->sampled < n && lanes[h->sampled]->marks != NULL)
-        h->sampled++;
-    if (h->sampled >= n)
-        return false;
-    take_samples(e, lanes[h->sampled], h->sample);
-    h->sample += HARVEST_SAMPLES;
-    if (h->sample < LRD_SAMPLES)
-        return true;
-    h->sampled++;
-    h->sample = 0;
-    return true;
-}
-
-/* The lanes' maps of now. */
-static uint32_t find_maps(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n)
-{
-    uint32_t maps = 0;
-    for (uint32_t i = 0; i < n && maps < e->s->r.geometry.n_mark_maps; i++)
-        if (lanes[i]->marks != NULL)
-            e->maps[maps++] = lanes[i]->marks;
-    return maps;
-}
-
-/* The next piece of all maps. False: it was the last. */
-static bool map_step(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n)
-{
-    struct harvest *h = &e->harvest;
-    uint32_t maps = find_maps(e, lanes, n), end = (lrd_n_buckets(&e->s->r) + 7) & ~7u;
-    if (maps == 0)
-        return false;
-    uint32_t piece = HARVEST_BYTES / maps & ~63u, to = end;
-    if (end - h->at > (piece < 64 ? 64 : piece))
-        to = h->at + (piece < 64 ? 64 : piece);
-    take_piece(e, maps, h->at, to);
-    h->at = to;
-    return to < end;
-}
-
-bool lrd_evict_harvest(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n, uint64_t now_ns)
-{
-    struct harvest *h = &e->harvest;
-    if (!h->running) {
-        if (!h->due && now_ns - h->ended_ns < ROUND_MAX_NS)
-            return false;
-        h->running = true;
-        h->sampled = h->sample = h->at = 0;
-    }
-    if (now_ns < h->not_before_ns)
-        return false;
-    uint64_t began_ns = lrd_clock_ns();
-    /* Lanes that sample come first. */
-    if (!sample_step(e, lanes, n) && !map_step(e, lanes, n))
-        end_round(e, now_ns);
-    h->not_before_ns = now_ns + (lrd_clock_ns() - began_ns) * HARVEST_SHARE;
-    return true;
-}
+bool lrd_evict_harvest(struct lrd_evict *e, const struct lrd_ring *const *lanes, uint32_t n, uint64_t now_ns) { return lrd_harvest_step(&e->harvest, lanes, n, now_ns); }
 
 /* ---- life ---- */
 
@@ -899,8 +706,7 @@ int lrd_evict_create(struct lrd_evict **out, struct lrd_store *s, struct lrd_are
     struct lrd_evict *e = calloc(1, sizeof *e);
     if (e == NULL)
         return -ENOMEM;
-    uint64_t arena_bytes = (uint64_t)s->r.n_blocks << s->r.block_shift;
-    uint32_t buckets = lrd_n_buckets(&s->r), sets = (uint32_t)(((uint64_t)buckets * LRD_SLOTS + GHOST_WAYS - 1) / GHOST_WAYS);
+    uint32_t buckets = lrd_n_buckets(&s->r);
     e->s = s;
     e->a = a;
     e->t = t;
@@ -908,9 +714,7 @@ int lrd_evict_create(struct lrd_evict **out, struct lrd_store *s, struct lrd_are
     e->private_bytes = sizeof *e;
     e->counts = alloc(e, buckets, sizeof *e->counts);
     e->found = alloc(e, (size_t)(block_bytes(e) / (sizeof(struct lrd_item) + 8)), sizeof *e->found);
-    e->maps = alloc(e, s->r.geometry.n_mark_maps, sizeof(unsigned char *));
-    e->ghost = (struct ghost){.entry = alloc(e, (size_t)sets * GHOST_WAYS, sizeof(uint32_t)), .n_sets = sets, .unit_bytes = arena_bytes / GHOST_UNITS + 1};
-    if (e->counts == NULL || e->found == NULL || e->maps == NULL || e->ghost.entry == NULL) {
+    if (e->counts == NULL || e->found == NULL || lrd_ghost_init(&e->ghost, (uint64_t)buckets * LRD_SLOTS, (uint64_t)s->r.n_blocks << s->r.block_shift) != 0 || lrd_harvest_init(&e->harvest, s, t) != 0) {
         lrd_evict_destroy(e);
         return -ENOMEM;
     }
@@ -919,8 +723,6 @@ int lrd_evict_create(struct lrd_evict **out, struct lrd_store *s, struct lrd_are
     for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++)
         if (lrd_load32_relaxed(&s->namespaces[ns].state) == LRD_NS_LIVE)
             e->tight |= UINT64_C(1) << ns; /* to be looked at once */
-    if (spread[255] == 0)
-        make_spread();
     t->counts = e->counts;
     *out = e;
     return 0;
@@ -932,9 +734,12 @@ void lrd_evict_destroy(struct lrd_evict *e)
         return;
     free(e->counts);
     free(e->found);
-    free(e->maps);
-    free(e->ghost.entry);
+    lrd_ghost_fini(&e->ghost);
+    lrd_harvest_fini(&e->harvest);
     free(e);
 }
 
-uint64_t lrd_evict_private_bytes(const struct lrd_evict *e) { return e->private_bytes; }
+uint64_t lrd_evict_private_bytes(const struct lrd_evict *e)
+{
+    return e->private_bytes + lrd_ghost_private_bytes(&e->ghost) + e->s->r.geometry.n_mark_maps * sizeof(unsigned char *);
+}

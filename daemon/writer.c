@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/credit.h"
 #include "daemon/evict.h"
 #include "shm/arena.h"
 #include "shm/clock.h"
@@ -37,8 +38,6 @@
 #define SKIP_STEP 4096u             /* cells of a dead client */
 #define POLL_NS 50000u              /* a busy writer looks at the doorbells of parked lanes this often */
 #define SLEEP_MS 50                 /* the heartbeat is promised every 100 */
-#define CREDIT_BYTES (64u << 10)     /* granted at a time beyond what is asked for, at most */
-#define CREDIT_ITEMS 256u
 #define EVICT_STEPS 3u              /* behind a batch, at most */
 #define PAUSE_NS 20000u             /* longer than that between two looks at the rings: was it us, or the scheduler? */
 #define NO_LANE UINT32_MAX
@@ -85,19 +84,13 @@ struct large {
     struct pending p;
 };
 
-/* What has been granted to lanes for a namespace that refuses eviction, and was not used yet. */
-struct account {
-    uint32_t ns; /* LRD_NS_NOWHERE: none */
-    uint64_t bytes, items;
-};
-
 struct lrd_writer {
     struct lrd_store *s;
     struct lrd_journal_writer journal;
     struct lrd_arena arena;
     struct lrd_table table;
     struct lrd_evict *evict;
-    struct account account[LRD_CREDITS];
+    struct lrd_credits credits;
     uint64_t reset_due_ns[LRD_NAMESPACES]; /* of those that the clock resets; UINT64_MAX: never */
     uint64_t next_reset_ns;
     uint32_t client_namespaces;
@@ -149,24 +142,10 @@ static bool is_acceptable(const struct lrd_writer *w, const struct pending *p)
     return r->epoch == lrd_load32_relaxed(&w->s->namespaces[r->ns].epoch);
 }
 
-/* The lane's account with a namespace; NULL: that one has none. */
-static struct lrd_credit *credit_of(struct lrd_writer *w, uint32_t lane, uint32_t ns)
-{
-    uint32_t account = lrd_load32_relaxed(&w->s->namespaces[ns].credit);
-    return lrd_load32_relaxed(&w->s->namespaces[ns].state) == LRD_NS_LIVE && account < LRD_CREDITS ? &w->s->credits[lane].of[account] : NULL;
-}
-
-static bool is_covered(struct lrd_writer *w, const struct lrd_credit *c, const struct pending *p)
-{
-    return lrd_load_relaxed(&c->granted_bytes) - lrd_load_relaxed(&c->used_bytes) >= p->bytes && lrd_load_relaxed(&c->granted_items) > lrd_load_relaxed(&c->used_items) &&
-           p->bytes <= lrd_load_relaxed(&w->s->namespaces[p->record.ns].largest);
-}
-
 /* Whether a set may be copied into its namespace: what has no credit must not fill blocks there. Records before it in its batch may use up the credit that is seen here: step_credit() decides. */
-static bool is_paid(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+static bool is_paid(const struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
 {
-    const struct lrd_credit *c = p->record.kind == LRD_RECORD_SET ? credit_of(w, (uint32_t)(lane - w->lanes), p->record.ns) : NULL;
-    return c == NULL || is_covered(w, c, p);
+    return p->record.kind != LRD_RECORD_SET || lrd_credits_cover(&w->credits, (uint32_t)(lane - w->lanes), p->record.ns, p->bytes);
 }
 
 /* Copies the header of the record at a position: the only time it is read from the lane. */
@@ -252,45 +231,15 @@ static bool copy_payload(struct lrd_writer *w, struct pending *p, unsigned char 
     return true;
 }
 
-/* ---- credit: what is granted, and used up by records ---- */
+/* ---- stage 4: one record ---- */
 
-/* Bytes that a namespace that refuses eviction can always hold, whatever was overwritten in which order: cleaning copies into a block while it empties another and a third takes what clients
- * write; at each block's end there may be too little left for the largest item; and an eighth is garbage, or cleaning would have to copy all for nothing. */
-static uint64_t capacity_of(const struct lrd_writer *w, uint32_t ns, uint64_t largest)
-{
-    uint64_t blocks = lrd_load_relaxed(&w->s->namespaces[ns].max_blocks), block = UINT64_C(1) << w->s->r.block_shift;
-    return blocks > 3 ? (blocks - 3) * (block - largest) / 8 * 7 : 0;
-}
-
-static uint64_t slots_of(const struct lrd_writer *w, uint32_t ns)
-{
-    uint64_t slots = (uint64_t)w->s->r.n_pairs * 2 * LRD_SLOTS;
-    return slots * 3 / 4 * lrd_load_relaxed(&w->s->namespaces[ns].max_blocks) / w->s->r.n_blocks;
-}
-
-/* The credit that a set took at the call is used up by it, whether it is applied or discarded. Without credit, which only a client that does not keep to the protocol
- * can bring about, it is refused. */
+/* The credit that a set took at the call is used up by it, whether it is applied or discarded. Without it the set is refused. */
 static void step_credit(struct lrd_writer *w, const struct lane_ref *lane, struct pending *p)
 {
     const struct lrd_record *r = &p->record;
-    if (r->kind != LRD_RECORD_SET || r->ns >= LRD_NAMESPACES)
-        return;
-    struct lrd_credit *c = credit_of(w, (uint32_t)(lane - w->lanes), r->ns);
-    if (c == NULL)
-        return;
-    if (!is_covered(w, c, p)) {
-        lrd_journal_add(&w->journal, lrd_store_counter(w->s, r->ns, LRD_C_uncovered), 1);
+    if (r->kind == LRD_RECORD_SET && r->ns < LRD_NAMESPACES && !lrd_credits_use(&w->credits, (uint32_t)(lane - w->lanes), r->ns, p->bytes))
         p->refused = true;
-        return;
-    }
-    struct account *a = &w->account[lrd_load32_relaxed(&w->s->namespaces[r->ns].credit)];
-    a->bytes -= p->bytes;
-    a->items--;
-    lrd_journal_add(&w->journal, &c->used_bytes, p->bytes);
-    lrd_journal_add(&w->journal, &c->used_items, 1);
 }
-
-/* ---- stage 4: one record ---- */
 
 static uint32_t step_record(struct lrd_writer *w, const struct pending *p)
 {
@@ -540,8 +489,6 @@ static enum lrd_answer create_namespace(struct lrd_writer *w, const struct lane_
         return LRD_ANSWER_MALFORMED;
     enum lrd_answer answer = has_right(lane, LRD_RIGHT_ADMIN) ? lrd_ns_add(w->s, &spec, &ns, why, sizeof why)
                                                               : lrd_ns_add_for_client(w->s, &spec, w->client_namespaces, &ns, why, sizeof why);
-    if (answer == LRD_ANSWER_OK && lrd_load32_relaxed(&w->s->namespaces[ns].credit) < LRD_CREDITS)
-        w->account[lrd_load32_relaxed(&w->s->namespaces[ns].credit)].ns = ns;
     plan_resets(w);
     return answer;
 }
@@ -558,34 +505,12 @@ static enum lrd_answer reset_namespace(struct lrd_writer *w, const struct lane_r
     return LRD_ANSWER_OK;
 }
 
-static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
-
-/* What is asked for, and a little more, so that the next writes need not ask. Less of it the less there is: what a lane has and does not use others cannot have. */
 static enum lrd_answer grant_credit(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
 {
     struct lrd_credit_ask ask;
-    uint32_t ns = p->record.ns;
-    if (!take_payload(p, &ask, sizeof ask) || ask.largest > w->s->r.geometry.item_max)
+    if (!take_payload(p, &ask, sizeof ask))
         return LRD_ANSWER_MALFORMED;
-    struct lrd_credit *c = ns < LRD_NAMESPACES ? credit_of(w, lane_idx(w, lane), ns) : NULL;
-    if (c == NULL)
-        return LRD_ANSWER_NO_NS;
-    struct account *a = &w->account[lrd_load32_relaxed(&w->s->namespaces[ns].credit)];
-    const struct lrd_tally *t = &w->arena.ns[ns];
-    uint64_t largest = lrd_load_relaxed(&w->s->namespaces[ns].largest);
-    if (ask.largest > largest)
-        largest = ask.largest;
-    uint64_t capacity = capacity_of(w, ns, largest), slots = slots_of(w, ns), taken = t->live_bytes + a->bytes, taken_items = t->live_items + a->items;
-    if (ask.bytes > capacity || taken > capacity - ask.bytes || ask.items > slots || taken_items > slots - ask.items)
-        return LRD_ANSWER_FULL;
-    uint64_t bytes = ask.bytes + least((capacity - taken - ask.bytes) / (8 * w->n_lanes), CREDIT_BYTES);
-    uint64_t items = ask.items + least((slots - taken_items - ask.items) / (8 * w->n_lanes), CREDIT_ITEMS);
-    a->bytes += bytes;
-    a->items += items;
-    lrd_journal_add(&w->journal, &c->granted_bytes, bytes);
-    lrd_journal_add(&w->journal, &c->granted_items, items);
-    lrd_journal_step(&w->journal, &w->s->namespaces[ns].largest, largest);
-    return LRD_ANSWER_OK;
+    return lrd_credits_grant(&w->credits, lane_idx(w, lane), p->record.ns, &ask);
 }
 
 static enum lrd_answer do_request(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
@@ -674,19 +599,9 @@ static void skip_holes(struct lrd_writer *w, struct lane_ref *lane)
     counter_add(w, LRD_C_skipped_cells, head - from);
 }
 
-/* What its client did not use is everybody's again. */
-static void return_credit(struct lrd_writer *w, uint32_t lane)
-{
-    for (uint32_t i = 0; i < LRD_CREDITS; i++) {
-        const struct lrd_credit *c = &w->s->credits[lane].of[i];
-        w->account[i].bytes -= lrd_load_relaxed(&c->granted_bytes) - lrd_load_relaxed(&c->used_bytes);
-        w->account[i].items -= lrd_load_relaxed(&c->granted_items) - lrd_load_relaxed(&c->used_items);
-    }
-}
-
 static void forget(struct lrd_writer *w, struct lane_ref *lane)
 {
-    return_credit(w, lane_idx(w, lane)); /* a worker that dies here: the next one counts the lanes that are left */
+    lrd_credits_return(&w->credits, lane_idx(w, lane)); /* a worker that dies here: the next one counts the lanes that are left */
     for (uint32_t i = 0; i < w->n_rings; i++)
         if (w->rings[i] == &lane->ring)
             w->rings[i] = w->rings[--w->n_rings];
@@ -935,28 +850,6 @@ static int open_descriptors(struct lrd_writer *w)
     return watch(w->epoll, w->bell, BELL_OF_CLERK);
 }
 
-/* Credit that lanes hold, from what the last worker left. */
-static void count_credit(struct lrd_writer *w)
-{
-    for (uint32_t i = 0; i < LRD_CREDITS; i++)
-        w->account[i].ns = LRD_NS_NOWHERE;
-    for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
-        uint32_t account = lrd_load32_relaxed(&w->s->namespaces[ns].credit);
-        if (lrd_load32_relaxed(&w->s->namespaces[ns].state) == LRD_NS_LIVE && account < LRD_CREDITS)
-            w->account[account].ns = ns;
-    }
-    for (uint32_t lane = 0; lane < w->n_lanes; lane++) {
-        uint32_t state = lrd_load32_relaxed(&w->s->lanes[lane].state);
-        if (state != LRD_LANE_LIVE && state != LRD_LANE_DYING)
-            continue;
-        for (uint32_t i = 0; i < LRD_CREDITS; i++) {
-            const struct lrd_credit *c = &w->s->credits[lane].of[i];
-            w->account[i].bytes += lrd_load_relaxed(&c->granted_bytes) - lrd_load_relaxed(&c->used_bytes);
-            w->account[i].items += lrd_load_relaxed(&c->granted_items) - lrd_load_relaxed(&c->used_items);
-        }
-    }
-}
-
 int lrd_writer_create(struct lrd_writer **out, struct lrd_store *store, const struct lrd_writer_options *options)
 {
     *out = NULL;
@@ -983,7 +876,7 @@ int lrd_writer_create(struct lrd_writer **out, struct lrd_store *store, const st
         lrd_writer_destroy(w);
         return err;
     }
-    count_credit(w);
+    lrd_credits_init(&w->credits, store, &w->arena, &w->journal);
     lrd_store_relaxed(&store->header->private_bytes, sizeof *w + w->n_lanes * (sizeof *w->lanes + sizeof *w->active + sizeof *w->rings) + lrd_arena_private_bytes(&w->arena) +
                                                          lrd_evict_private_bytes(w->evict));
     *out = w;
