@@ -42,6 +42,7 @@
 
 #define ANSWER_MS 5000u       /* a worker may have to be restarted meanwhile */
 #define RENEW_ANSWER_MS 250u  /* a write that finds its daemon replaced should not wait as long as an open */
+#define RESTART_MS 1000u      /* how long a daemon may hang up on us before it is none */
 #define RETRY_MS 10u          /* between two looks for a daemon that is not there yet */
 #define LOOK_NS 50000000u     /* between two looks at the socket: 2 us in 50 ms */
 #define BACKOFF_NS 1000000000u /* after a daemon that did not answer */
@@ -514,10 +515,12 @@ static void destroy(struct larder *h)
     free(h);
 }
 
-/* Until when another try is worth it: what may be otherwise in a moment, when a daemon starts, is tried until the caller's deadline; a full queue as long as an answer. */
+/* Until when another try is worth it: what may be otherwise in a moment, when a daemon starts, is tried until the caller's deadline; a full queue as long as an answer. Who hangs up instead of answering is
+ * a worker that was killed, and the next one is there within milliseconds: asking again is part of asking. */
 static uint64_t tries_end(int result, uint64_t start_ns, uint32_t timeout_ms)
 {
-    uint64_t ms = result == -EAGAIN ? (timeout_ms > ANSWER_MS ? timeout_ms : ANSWER_MS) : result == LARDER_NO_SOCKET || result == -EPIPE ? timeout_ms : 0;
+    uint64_t least_ms = result == -EAGAIN ? ANSWER_MS : result == -EPIPE ? RESTART_MS : 0;
+    uint64_t ms = least_ms > 0 || result == LARDER_NO_SOCKET ? (timeout_ms > least_ms ? timeout_ms : least_ms) : 0;
     return start_ns + ms * 1000000u;
 }
 

@@ -55,7 +55,6 @@ static inline bool lrd_slot_dead(uint64_t slot, uint64_t block_word, uint32_t ep
 struct lrd_journal_writer;
 
 #define LRD_NO_BLOCK UINT32_MAX
-#define LRD_SPARE_BLOCKS 2u /* free blocks to keep: one for clients while the other takes what is copied forward */
 
 /* What the writer knows of a namespace's blocks. */
 struct lrd_tally {

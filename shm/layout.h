@@ -48,6 +48,7 @@
 #define LRD_NAMESPACES 64u                       /* the last is never live: who has no namespace in a segment looks there */
 #define LRD_NS_NOWHERE (LRD_NAMESPACES - 1)
 #define LRD_NAMESPACE_NAME 32u                   /* bytes, with the final NUL */
+#define LRD_SPARE_BLOCKS 2u /* free blocks to keep: one for clients while the other takes what is copied forward */
 #define LRD_BLOCK_SHIFT_MIN 12u
 #define LRD_BLOCK_SHIFT_MAX 21u
 

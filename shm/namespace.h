@@ -21,7 +21,6 @@
 
 #include "shm/segment.h"
 
-#define LRD_NS_SPARE_BLOCKS 2u                    /* stay free: one to copy forward to while another is freed */
 #define LRD_NS_BLOCKS_LEAST 4u                    /* that a namespace's maximum is: an open block for each queue, and one to reclaim while one is filled */
 #define LRD_NS_MS_MAX (UINT64_C(3650) * 86400000) /* of ttl and reset-every; with what the clock says it stays below LRD_EXPIRES_MAX for 24 years */
 

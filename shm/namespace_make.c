@@ -35,7 +35,7 @@ __attribute__((format(printf, 4, 5))) static enum lrd_answer say(const struct pl
 
 static bool is_live(const struct lrd_namespace *n) { return lrd_load32_relaxed(&n->state) == LRD_NS_LIVE; } /* relaxed: this thread stores it */
 
-static uint32_t promisable(uint32_t n_blocks) { return n_blocks > LRD_NS_SPARE_BLOCKS ? n_blocks - LRD_NS_SPARE_BLOCKS : 0; }
+static uint32_t promisable(uint32_t n_blocks) { return n_blocks > LRD_SPARE_BLOCKS ? n_blocks - LRD_SPARE_BLOCKS : 0; }
 
 /* ---- whether it can be ---- */
 

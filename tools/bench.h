@@ -252,6 +252,9 @@ int bench_set(struct bench_target *t, const struct bench_key *key, const void *v
 /* Sets all items, oldest first. */
 enum bench_status bench_fill(struct bench *b);
 
+/* The same through an open target: 0 when all are visible, or a result of liblarder. */
+int bench_fill_items(struct bench_target *t, const struct bench_options *o);
+
 static inline uint64_t bench_counter(const struct bench_target *t, enum lrd_counter_id id)
 {
     return lrd_counter_sum(&t->r, id);

@@ -18,22 +18,6 @@ void bench_reset_size(const struct bench *b, struct bench_daemon_size *size)
     size->memory = bench_daemon_memory(&b->o) / 10 * 11 + (UINT64_C(16) << 20); /* some blocks stay spare; the default namespace has one */
 }
 
-static int fill(struct bench_target *t, const struct bench_options *o)
-{
-    struct bench_key key;
-    unsigned char *value = bench_alloc(1, o->value_size + LRD_LINE);
-    int r = 0;
-    for (uint64_t id = 0; id < o->items && r == 0; id++) {
-        bench_key_make(&key, id, t->r.hash_seed);
-        bench_value_fill(value, o->value_size, id, 0);
-        r = bench_set(t, &key, value, o->value_size);
-    }
-    if (r == 0)
-        r = larder_flush(t->larder, FLUSH_MS);
-    free(value);
-    return r;
-}
-
 /* Blocks that hold something of before the last reset. */
 static uint32_t old_blocks(const struct lrd_reader *r, uint32_t number)
 {
@@ -89,7 +73,7 @@ static enum bench_status measure(struct bench *b, struct bench_target *first, st
 {
     struct bench_target *const both[2] = {first, second};
     struct outcome out = {0};
-    int r = fill(first, &b->o);
+    int r = bench_fill_items(first, &b->o);
     if (r != 0)
         return bench_error(BENCH_FAILURE, "cannot set the items: %s", larder_strerror(r));
     uint64_t items = present(b, second);

@@ -180,7 +180,7 @@ int bench_set(struct bench_target *t, const struct bench_key *key, const void *v
     return r;
 }
 
-static int fill_all(struct bench_target *t, const struct bench_options *o)
+int bench_fill_items(struct bench_target *t, const struct bench_options *o)
 {
     struct bench_key key;
     unsigned char *value = bench_alloc(1, o->value_size + LRD_LINE);
@@ -202,7 +202,7 @@ enum bench_status bench_fill(struct bench *b)
     enum bench_status status = bench_target_open(&t, b);
     if (status != BENCH_OK)
         return status;
-    int r = fill_all(&t, &b->o);
+    int r = bench_fill_items(&t, &b->o);
     if (r != 0)
         status = bench_error(BENCH_FAILURE, "cannot set the items: %s", larder_strerror(r));
     else {

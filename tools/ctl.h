@@ -104,6 +104,9 @@ const char *ctl_socket(const char *given);
 enum ctl_status ctl_peek_open(struct ctl_peek *p, const char *socket);
 void ctl_peek_close(struct ctl_peek *p);
 
+/* For a verb with a key: takes the key, opens the segment, looks, closes. */
+enum ctl_status ctl_look_up(const struct ctl_call *call, enum ctl_status (*look)(const struct ctl_call *call, const struct ctl_peek *p, const struct ctl_bytes *key));
+
 uint64_t ctl_now_ms(const struct ctl_peek *p);
 uint64_t ctl_silence_ms(const struct ctl_peek *p);
 

@@ -374,8 +374,8 @@ static void check_namespaces(struct check *c)
             if (c->of[ns].open[chain] > 1)
                 find(c, OPEN_BLOCKS, ns * LRD_CHAINS + chain, c->of[ns].open[chain], 1);
     }
-    if (minimums > c->r->n_blocks - LRD_NS_SPARE_BLOCKS)
-        find(c, NS_MINIMUMS, 0, minimums, c->r->n_blocks - LRD_NS_SPARE_BLOCKS);
+    if (minimums > c->r->n_blocks - LRD_SPARE_BLOCKS)
+        find(c, NS_MINIMUMS, 0, minimums, c->r->n_blocks - LRD_SPARE_BLOCKS);
 }
 
 /* Two namespaces never share an account. */

@@ -92,7 +92,7 @@ struct left {
 
 static struct left what_is_left(const struct lrd_reader *r)
 {
-    struct left l = {.blocks = r->n_blocks > LRD_NS_SPARE_BLOCKS ? r->n_blocks - LRD_NS_SPARE_BLOCKS : 0};
+    struct left l = {.blocks = r->n_blocks > LRD_SPARE_BLOCKS ? r->n_blocks - LRD_SPARE_BLOCKS : 0};
     for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
         const struct lrd_namespace *n = &r->namespaces[ns];
         if (!ctl_ns_is_live(r, ns))

@@ -170,3 +170,18 @@ enum ctl_status ctl_attach(struct larder **out, const struct ctl_call *call)
         ctl_error("cannot attach to %s: %s", call->socket, larder_strerror(r));
     return ctl_result_status(r);
 }
+
+enum ctl_status ctl_look_up(const struct ctl_call *call, enum ctl_status (*look)(const struct ctl_call *call, const struct ctl_peek *p, const struct ctl_bytes *key))
+{
+    struct ctl_bytes key;
+    struct ctl_peek p;
+    if (!ctl_key_argument(call, &key))
+        return CTL_USAGE;
+    enum ctl_status status = ctl_peek_open(&p, call->socket);
+    if (status == CTL_OK) {
+        status = look(call, &p, &key);
+        ctl_peek_close(&p);
+    }
+    free(key.data);
+    return status;
+}

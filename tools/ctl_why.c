@@ -453,17 +453,4 @@ static enum ctl_status why(const struct ctl_call *call, const struct ctl_peek *p
     return CTL_FAILURE;
 }
 
-enum ctl_status ctl_why(const struct ctl_call *call)
-{
-    struct ctl_bytes key;
-    struct ctl_peek p;
-    if (!ctl_key_argument(call, &key))
-        return CTL_USAGE;
-    enum ctl_status status = ctl_peek_open(&p, call->socket);
-    if (status == CTL_OK) {
-        status = why(call, &p, &key);
-        ctl_peek_close(&p);
-    }
-    free(key.data);
-    return status;
-}
+enum ctl_status ctl_why(const struct ctl_call *call) { return ctl_look_up(call, why); }

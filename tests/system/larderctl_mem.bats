@@ -106,3 +106,34 @@ adds_up() {
     [ "$(ctl mem -o json | jq .kernel.measurements)" = "$(jq .kernel.measurements "$DIR/json")" ]
     ctl mem -o json | jq -e '.kernel.measured_ago_ms >= 1000'
 }
+
+# kill_worker: and wait for the next one
+kill_worker() {
+    local worker
+    worker=$(figure daemon.worker_pid)
+    kill -KILL "$worker"
+    wait_until 5 eval '[ "$(figure daemon.worker_pid)" != '"$worker"' ]'
+}
+
+@test "after eviction, resets, deletes and kills of the worker the kernel still agrees" {
+    start_daemon --memory 16M --average-item 60 --namespace timed,policy=fifo,max=2M,reset-every=20ms --namespace kept,policy=refuse,min=2M
+    for round in 1 2 3; do
+        (lines 1 150000 $((80 + round * 40)) | ctl load) >/dev/null 3>&- &
+        writer=$!
+        (lines 1 5000 50 | ctl load --namespace timed) >/dev/null 3>&- &
+        timed=$!
+        kill_worker
+        kill_worker
+        wait "$writer" "$timed"
+        lines "$round" $((round * 1000)) 30 | ctl load --namespace kept >/dev/null
+        ctl delete --namespace kept "key $round"
+        ctl reset timed
+        ctl mem -o json >"$DIR/json"
+        adds_up "$DIR/json"
+        jq -e '.kernel.segment == .total.segment and .notes == []' "$DIR/json"
+        wait_until 5 ctl check
+    done
+    figure counters.evicted >"$DIR/evicted"
+    [ "$(cat "$DIR/evicted")" -gt 0 ]
+    jq -e '.namespaces[] | select(.name == "kept") | .items == 2997' "$DIR/json"
+}
