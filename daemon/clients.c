@@ -443,7 +443,7 @@ static void go_live(struct seat *s)
     lrd_store32_release(&w->state, LRD_LANE_LIVE);
     LRD_TESTPOINT("attach_live");
     count(s->c, LRD_C_attached);
-    lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell);
+    lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell, s->socket);
     int err = answer(s);
     LRD_TESTPOINT("attach_sent");
     lrd_store32_release(&w->answered, 1);
@@ -584,7 +584,7 @@ static int adopt(struct seat *s, const struct lrd_kept *kept, uint32_t state)
     int err = map_lane(s, (uint32_t)lrd_load_relaxed(&words_of(s)->mark_bytes));
     if (err < 0)
         return err;
-    lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell);
+    lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell, s->socket);
     if (state == LRD_LANE_DYING) {
         drain(s);
         return 0;
@@ -652,6 +652,8 @@ int lrd_clients_create(struct lrd_clients **out, const struct lrd_house *house, 
         c->seats[i] = (struct seat){.c = c, .lane = i, .lane_fd = -1, .doorbell = -1, .socket = -1, .pidfd = -1};
     for (uint32_t i = 0; i < c->n_seats && err == 0; i++)
         err = sort_out(&c->seats[i]);
+    if (err == 0)
+        lrd_writer_lanes_known(writer);
     /* Also if it failed: the writer may know rings of seats that are taken. lrd_clients_destroy() is called when its thread has stopped. */
     *out = c;
     return err;

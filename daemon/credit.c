@@ -100,6 +100,26 @@ static bool take(uint64_t capacity, uint64_t taken, uint64_t wish, uint64_t *lef
     return true;
 }
 
+bool lrd_credits_afford(const struct lrd_credits *c, uint32_t ns, uint32_t bytes, uint32_t old)
+{
+    uint32_t account = account_of(c, ns);
+    if (account == LRD_NO_CREDIT)
+        return true;
+    const struct lrd_promise *p = &c->promised[account];
+    const struct lrd_tally *t = &c->a->ns[ns];
+    uint64_t largest = lrd_load_relaxed(&c->s->namespaces[ns].largest), left;
+    if (bytes > largest)
+        largest = bytes;
+    return take(capacity_of(c, ns, largest), t->live_bytes - old + p->bytes, bytes, &left) && take(slots_of(c, ns), t->live_items - (old > 0) + p->items, 1, &left);
+}
+
+void lrd_credits_afforded(struct lrd_credits *c, uint32_t ns, uint32_t bytes)
+{
+    lrd_u64 *largest = &c->s->namespaces[ns].largest;
+    if (account_of(c, ns) != LRD_NO_CREDIT && bytes > lrd_load_relaxed(largest))
+        lrd_journal_step(c->j, largest, bytes);
+}
+
 /* A little more than is asked for, so that the next writes need not ask; less of it the less there is, because what a lane has and does not use others cannot have. */
 enum lrd_answer lrd_credits_grant(struct lrd_credits *c, uint32_t lane, uint32_t ns, const struct lrd_credit_ask *ask)
 {

@@ -33,6 +33,13 @@ bool lrd_credits_cover(const struct lrd_credits *c, uint32_t lane, uint32_t ns, 
 /* Adds to the open intent that a set uses up its credit. False: it has none, which only a client that does not keep to the protocol can bring about; that is counted. */
 bool lrd_credits_use(struct lrd_credits *c, uint32_t lane, uint32_t ns, uint32_t bytes);
 
+/* Whether a namespace has room for an item of `bytes` in the place of one of `old` (0: none), beside all that is promised. Always, where nothing is refused. For writes whose size only the
+ * writer knows. */
+bool lrd_credits_afford(const struct lrd_credits *c, uint32_t ns, uint32_t bytes, uint32_t old);
+
+/* Adds to the open intent that it was written: the largest item counts for what others get. */
+void lrd_credits_afforded(struct lrd_credits *c, uint32_t ns, uint32_t bytes);
+
 /* Adds to the open intent what a lane is granted: what it asks for and a little more, or nothing. The ask is a private copy. */
 enum lrd_answer lrd_credits_grant(struct lrd_credits *c, uint32_t lane, uint32_t ns, const struct lrd_credit_ask *ask);
 

@@ -374,12 +374,12 @@ static uint32_t location_in(const struct lrd_evict *e, uint32_t block, uint32_t 
 
 static uint32_t bytes_of(const struct lrd_evict *e, struct lrd_item_head h)
 {
-    return lrd_item_bytes(lrd_item_key_len(h), lrd_item_value_len(h), e->s->r.granule_shift);
+    return lrd_item_bytes_of(h, e->s->r.granule_shift);
 }
 
 static uint64_t hash_of(const struct lrd_evict *e, const struct lrd_item *item, struct lrd_item_head h)
 {
-    return lrd_hash(e->s->r.hash_seed, lrd_item_ns(h), lrd_item_key(item), lrd_item_key_len(h));
+    return lrd_hash(e->s->r.hash_seed, lrd_item_ns(h), lrd_item_key_of(item, h), lrd_item_key_len(h));
 }
 
 /* Reads per byte, in half octaves. */
@@ -506,18 +506,26 @@ static void publish(struct lrd_evict *e, found f, const struct lrd_item *item, s
         lrd_table_set_count(e->t, at.bucket, at.idx, e->job.to_ghost || count == 0 ? 0 : count - 1);
 }
 
-/* Copies up to `room` bytes of an item's key and value. True if it is whole. */
+/* Copies what is before an item's value, and up to `room` bytes of that. True if it is whole. */
 static bool copy_some(struct lrd_evict *e, const struct lrd_item *item, struct lrd_item_head head, uint32_t room, uint32_t *copied)
 {
     struct copy *c = &e->copy;
-    uint32_t total = lrd_item_key_len(head) + lrd_item_value_len(head), n = total - c->done;
+    uint32_t kind = lrd_item_kind(head), key_len = lrd_item_key_len(head), key_end = lrd_item_key_end(kind, key_len);
+    uint64_t to_off = (uint64_t)c->to << e->s->r.granule_shift;
+    unsigned char *to = e->s->arena + to_off;
+    if (c->done == 0) {
+        lrd_racy_fill(to + sizeof *item, lrd_item_at(item, (uint32_t)sizeof *item), key_end - sizeof *item);
+        *copied += key_end;
+    }
+    uint32_t n = lrd_item_value_len(head) - c->done;
     if (n > room)
         n = room;
-    unsigned char *to = e->s->arena + ((uint64_t)c->to << e->s->r.granule_shift) + sizeof *item;
-    lrd_racy_fill(to + c->done, lrd_item_key(item) + c->done, n);
+    /* An aligned value may lie elsewhere in its copy. */
+    uint64_t off = (uint64_t)((const unsigned char *)item - e->s->arena);
+    lrd_racy_fill(to + lrd_item_value_off(kind, key_len, to_off) + c->done, lrd_item_at(item, lrd_item_value_off(kind, key_len, off)) + c->done, n);
     c->done += n;
     *copied += n;
-    return c->done == total;
+    return c->done == lrd_item_value_len(head);
 }
 
 /* Room for an item that is kept. What is cleaned is not dropped for want of a block in its own chain: the last free block is kept back for one chain at least, and has room
@@ -636,6 +644,8 @@ bool lrd_evict_owes(const struct lrd_evict *e) { return e->debt_bytes > 0; }
 
 bool lrd_evict_step(struct lrd_evict *e, uint64_t now_ms)
 {
+    if (lrd_unlikely(e->a->blind))
+        return false; /* without a block to copy to it would drop what it should keep */
     bool stuck = false;
     uint32_t walked = 0;
     if (is_overtaken(e))

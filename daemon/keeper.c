@@ -33,6 +33,7 @@
 #include "daemon/pages.h"
 #include "daemon/worker.h"
 #include "shm/clock.h"
+#include "shm/feed.h"
 #include "shm/hello.h"
 #include "shm/lane.h"
 #include "shm/testpoint.h"
@@ -71,17 +72,31 @@ static bool plan_namespaces(const struct lrd_config *c, const struct lrd_geometr
     return lrd_ns_plan(g, c->namespaces.at, c->namespaces.n, all, why + n, LRD_WHY_BYTES - n) == LRD_ANSWER_OK;
 }
 
+/* Never nearly all of the memory: a plan that cannot be says so by itself. */
+static uint64_t feed_bytes(const struct lrd_config *c)
+{
+    uint64_t need = 0;
+    if (c->feeds != 0)
+        return c->feeds < c->memory ? c->feeds : c->memory;
+    for (uint32_t i = 0; i < c->namespaces.n; i++)
+        if (c->namespaces.at[i].feed_entries != 0)
+            need += lrd_feed_pages(lrd_feed_round(c->namespaces.at[i].feed_entries)) * LRD_PAGE;
+    return need > c->memory / 256 ? need : c->memory / 256;
+}
+
 bool lrd_keeper_plan(const struct lrd_config *c, struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], char why[LRD_WHY_BYTES])
 {
     uint64_t least = 0;
     struct lrd_plan plan = {
         .memory_bytes = c->memory,
         .average_item = c->average_item,
+        .view_ms = c->view_ms,
         .load = c->table_load,
         .n_lanes = c->max_clients,
         .ring_bytes = (uint32_t)c->ring,
         .block_shift = c->block_size > 0 ? (uint32_t)__builtin_ctzll(c->block_size) : 0,
         .n_blocks = c->blocks,
+        .feed_bytes = feed_bytes(c),
     };
     if (c->block_size != 0 && ((c->block_size & (c->block_size - 1)) != 0 || plan.block_shift < LRD_BLOCK_SHIFT_MIN)) {
         snprintf(why, LRD_WHY_BYTES, "--block-size %llu: say a power of two from 4K to 2M, or 0", (unsigned long long)c->block_size);

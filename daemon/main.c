@@ -6,6 +6,7 @@
 #include "daemon/keeper.h"
 #include "daemon/log.h"
 #include "daemon/pages.h"
+#include "shm/feed.h"
 #include "shm/item.h"
 #include "shm/lane.h"
 
@@ -29,6 +30,8 @@ static void print_namespaces(const struct lrd_config *c, const struct lrd_geomet
             printf(", items live %s", lrd_ms_text(lrd_load_relaxed(&n->default_ttl_ms), t));
         if (lrd_load_relaxed(&n->reset_every_ms) != 0)
             printf(", reset every %s", lrd_ms_text(lrd_load_relaxed(&n->reset_every_ms), t));
+        if (lrd_load_relaxed(&n->feed) != 0)
+            printf(", change feed of %u entries", lrd_feed_entries(lrd_load_relaxed(&n->feed)));
         putchar('\n');
     }
     if (promised != 0)
@@ -48,6 +51,7 @@ static int check(const struct lrd_config *c, const struct lrd_geometry *g, const
            g->average_item);
     printf("blocks    %u of %s; largest item %s\n", g->n_blocks, lrd_size_text(UINT64_C(1) << g->block_shift, a), lrd_size_text(g->item_max, b));
     print_namespaces(c, g);
+    printf("feeds     %s, for the change feeds of all namespaces\n", lrd_size_text((uint64_t)g->feed_pages * LRD_PAGE, a));
     printf("lanes     %u of %s (ring %s)\n", g->n_lanes, lrd_size_text(lane, a), lrd_size_text((uint64_t)g->n_cells * LRD_CELL, b));
     printf("marks     %u of the lanes with %s more for a mark map\n", g->n_mark_maps, lrd_size_text(g->mark_bytes, a));
     printf("segment   %s\n", lrd_size_text(g->segment_bytes, a));

@@ -92,8 +92,9 @@ static bool take_over(struct worker *w)
         return false;
     }
     struct lrd_header *h = w->store.header;
-    lrd_store_relaxed(&h->worker_count, lrd_load_relaxed(&h->worker_count) + 1);
     lrd_store_relaxed(&h->worker_pid, (uint64_t)getpid());
+    /* Publishes the pid: who sees the new count (acquire) never takes the dead worker's pid for this one's. */
+    lrd_store_release(&h->worker_count, lrd_load_relaxed(&h->worker_count) + 1);
     /* Not completing an intent is right only if everything it is about goes: it may be what we fault at. */
     if (lrd_load_relaxed(&w->store.journal->faults) >= FAULTS_TO_CLEAR)
         empty_segment(w);

@@ -6,6 +6,9 @@
  * copied is dead space in the block and the record is applied by the next worker. If a record finds no block to be copied into, the batch ends before it: it stays in the ring, and
  * its turn comes when room has been made (evict.h), a bounded step at a time.
  *
+ * Conditional writes (decide.h) stand in batches of their own, because what is to be copied is known only when the records before are applied: the stages are headers, keys, and then record by
+ * record the decision, the copy and the intent.
+ *
  * A lane that stayed silent is parked: its client rings its doorbell. Doorbells are registered edge-triggered and never read, because a client can make them blocking
  * or drain them; all parked rings are looked at again every 50 ms.
  */
@@ -20,9 +23,12 @@
 #include <unistd.h>
 
 #include "daemon/credit.h"
+#include "daemon/decide.h"
 #include "daemon/evict.h"
+#include "daemon/watch.h"
 #include "shm/arena.h"
 #include "shm/clock.h"
+#include "shm/feed.h"
 #include "shm/item.h"
 #include "shm/journal.h"
 #include "shm/namespace.h"
@@ -49,7 +55,7 @@ struct lane_ref {
     /* the writer's */
     struct lrd_ring ring;
     struct lrd_lane_words *words;
-    int doorbell;
+    int doorbell, bell;
     bool known;
     bool active;  /* in w->active; else parked */
     bool dying;
@@ -59,12 +65,13 @@ struct lane_ref {
     lrd_u32 command;
     lrd_u32 drained;
     const struct lrd_ring *new_ring;
-    int new_doorbell;
+    int new_doorbell, new_bell;
 };
 
 /* A record on its way through the stages. */
 struct pending {
     struct lrd_record record;  /* private copy: checked here, used from here */
+    struct lrd_args args;      /* of conditional writes, likewise */
     const unsigned char *payload; /* in the ring */
     uint64_t position;
     uint64_t hash;
@@ -77,11 +84,13 @@ struct pending {
     bool refused;
 };
 
-/* A record that is copied in steps. At most one in the whole daemon. */
+/* A record whose item is copied in steps. At most one in the whole daemon. */
 struct large {
     uint32_t lane; /* NO_LANE: none */
-    uint32_t copied;
+    unsigned begun; /* how often: what it is made of may change between two steps */
     struct pending p;
+    struct lrd_decision plan;
+    unsigned char key[LRD_KEY_MAX];
 };
 
 struct lrd_writer {
@@ -90,7 +99,9 @@ struct lrd_writer {
     struct lrd_arena arena;
     struct lrd_table table;
     struct lrd_evict *evict;
+    struct lrd_watches *watches;
     struct lrd_credits credits;
+    struct lrd_decider decider;
     uint64_t reset_due_ns[LRD_NAMESPACES]; /* of those that the clock resets; UINT64_MAX: never */
     uint64_t next_reset_ns;
     uint32_t client_namespaces;
@@ -106,6 +117,7 @@ struct lrd_writer {
     int measure_fd; /* the clerk's: somebody asked for it */
     lrd_u32 commands; /* counts commands given */
     uint32_t commands_seen;
+    lrd_u32 lanes_known; /* 1: the clerk has added all lanes that were there before this worker */
     lrd_u32 stop;
     uint64_t spin_ns, spin_max_ns;
     uint64_t now_ns, now_ms, polled_ns, parked_looked_ns;
@@ -114,7 +126,7 @@ struct lrd_writer {
     long switches;      /* that it was made to leave its core, when we asked the last time */
     struct large large;
     struct pending batch[BATCH];
-    unsigned char keys[BATCH][LRD_KEY_MAX]; /* of deletes, which have no item to hold a copy */
+    unsigned char keys[BATCH][LRD_KEY_MAX]; /* of deletes and conditional writes, which have no item (yet) to hold a copy */
 };
 
 static uint64_t counter_add(struct lrd_writer *w, enum lrd_counter_id id, uint64_t n)
@@ -125,16 +137,46 @@ static uint64_t counter_add(struct lrd_writer *w, enum lrd_counter_id id, uint64
 
 /* ---- stage 1: headers ---- */
 
+static bool is_conditional(const struct pending *p) { return p->record.kind >= LRD_RECORD_PUT; }
+
+static bool carries_value(const struct pending *p) { return p->record.kind == LRD_RECORD_SET || p->record.kind == LRD_RECORD_PUT; }
+
+/* What kind of record may have which payload, and make which kind of item. */
+static bool is_kind(const struct pending *p)
+{
+    const struct lrd_record *r = &p->record;
+    switch (r->kind) {
+    case LRD_RECORD_SET:
+    case LRD_RECORD_APPEND:
+    case LRD_RECORD_PREPEND:
+        return r->item_kind == LRD_ITEM_PLAIN;
+    case LRD_RECORD_PUT:
+        if (r->item_kind == LRD_ITEM_ABSENT)
+            return r->value_len == 0;
+        return (r->item_kind & ~(LRD_ITEM_SOFT | LRD_ITEM_ALIGNED)) == 0 && ((r->item_kind & LRD_ITEM_SOFT) != 0) == (p->args.soft_ms != 0) && p->args.soft_ms <= LRD_EXPIRES_MAX;
+    case LRD_RECORD_DELETE:
+    case LRD_RECORD_INCR:
+    case LRD_RECORD_TOUCH:
+    case LRD_RECORD_DELETE_IF:
+    case LRD_RECORD_LEASE_END:
+        return r->item_kind == LRD_ITEM_PLAIN && r->value_len == 0;
+    case LRD_RECORD_LEASE:
+        return r->item_kind == LRD_ITEM_PLAIN && r->value_len == 0 && r->expires_ms != 0;
+    default:
+        return false;
+    }
+}
+
 /* What a client may ask for. Anything else is refused, whole. */
 static bool is_acceptable(const struct lrd_writer *w, const struct pending *p)
 {
     const struct lrd_record *r = &p->record;
-    uint64_t room = (uint64_t)p->cells * LRD_CELL - sizeof *r;
-    if (r->key_len == 0 || r->key_len > LRD_KEY_MAX || r->value_len > LRD_VALUE_MAX || (uint64_t)r->key_len + r->value_len > room)
+    uint64_t before = sizeof *r + (is_conditional(p) ? sizeof p->args : 0), room = (uint64_t)p->cells * LRD_CELL;
+    if (r->key_len == 0 || r->key_len > LRD_KEY_MAX || r->value_len > LRD_VALUE_MAX || before + r->key_len + r->value_len > room)
         return false;
-    if (r->kind != LRD_RECORD_SET && !(r->kind == LRD_RECORD_DELETE && r->value_len == 0))
+    if (!is_kind(p) || r->result > LRD_RESULTS)
         return false;
-    if (lrd_item_bytes(r->key_len, r->value_len, w->s->r.granule_shift) > w->s->r.geometry.item_max || r->expires_ms > LRD_EXPIRES_MAX)
+    if (lrd_item_bytes_as(r->item_kind, r->key_len, r->value_len, w->s->r.granule_shift) > w->s->r.geometry.item_max || r->expires_ms > LRD_EXPIRES_MAX)
         return false;
     if (r->ns >= LRD_NAMESPACES || lrd_load32_relaxed(&w->s->namespaces[r->ns].state) != LRD_NS_LIVE)
         return false;
@@ -145,7 +187,7 @@ static bool is_acceptable(const struct lrd_writer *w, const struct pending *p)
 /* Whether a set may be copied into its namespace: what has no credit must not fill blocks there. Records before it in its batch may use up the credit that is seen here: step_credit() decides. */
 static bool is_paid(const struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
 {
-    return p->record.kind != LRD_RECORD_SET || lrd_credits_cover(&w->credits, (uint32_t)(lane - w->lanes), p->record.ns, p->bytes);
+    return !carries_value(p) || lrd_credits_cover(&w->credits, (uint32_t)(lane - w->lanes), p->record.ns, p->bytes);
 }
 
 /* Copies the header of the record at a position: the only time it is read from the lane. */
@@ -156,19 +198,23 @@ static void take_header(struct lrd_writer *w, const struct lane_ref *lane, struc
     p->payload = at + sizeof p->record;
     p->position = position;
     p->cells = cells;
-    p->bytes = lrd_item_bytes(p->record.key_len, p->record.value_len, w->s->r.granule_shift);
+    p->bytes = lrd_item_bytes_as(p->record.item_kind, p->record.key_len, p->record.value_len, w->s->r.granule_shift);
     p->emptied = LRD_NO_BLOCK;
-    p->refused = !is_acceptable(w, p) || !is_paid(w, lane, p);
-    if (p->refused)
+    if (is_conditional(p) && p->record.kind != LRD_RECORD_NOTHING) {
+        lrd_racy_copy(&p->args, p->payload, sizeof p->args); /* a ring is mapped twice in a row: this much is always there */
+        p->payload += sizeof p->args;
+    }
+    p->refused = p->record.kind != LRD_RECORD_NOTHING && (!is_acceptable(w, p) || !is_paid(w, lane, p));
+    if (p->refused || p->record.kind == LRD_RECORD_NOTHING)
         return;
     lrd_table_prefetch(&w->s->r, p->record.hash_hint); /* a hint: any value names some bucket */
     lrd_evict_prefetch(w->evict, p->record.hash_hint);
 }
 
 /* Asks for something else than a change of an item: it is looked at alone, and whatever its namespace's epoch is by now. */
-static bool is_request(const struct pending *p) { return p->record.kind > LRD_RECORD_DELETE && p->record.kind <= LRD_RECORD_MEASURE; }
+static bool is_request(const struct pending *p) { return p->record.kind > LRD_RECORD_DELETE && p->record.kind < LRD_RECORD_PUT; }
 
-static bool is_large(const struct pending *p) { return !p->refused && p->bytes > COPY_STEP_BYTES; }
+static bool is_large(const struct pending *p) { return !p->refused && carries_value(p) && p->bytes > COPY_STEP_BYTES; }
 
 /* Names the record to whoever looks after a fault. */
 static void note_record(struct lrd_writer *w, uint32_t lane, uint64_t position)
@@ -184,6 +230,8 @@ static void note_stall(struct lrd_writer *w, uint32_t ns)
 {
     lrd_u64 *owed = &w->s->journal->sweep_owed;
     uint64_t two_passes = (uint64_t)w->s->r.n_pairs * 4; /* to the end of this one and through the next */
+    if (w->arena.blind)
+        return; /* for a moment: nothing is wrong with the blocks */
     counter_add(w, LRD_C_stalls, 1);
     if (lrd_arena_room_for(&w->arena, ns) < LRD_SPARE_BLOCKS)
         lrd_evict_stalled(w->evict, ns);
@@ -196,14 +244,11 @@ static bool reserve_item(struct lrd_writer *w, struct pending *p)
 {
     const struct lrd_record *r = &p->record;
     const struct lrd_item_head head = {lrd_item_word0(r->value_len, r->expires_ms), lrd_item_word1(r->flags, r->ns, r->key_len, LRD_ITEM_PLAIN)};
-    uint32_t chain = lrd_evict_chain(w->evict, r->ns, r->hash_hint, p->old, r->expires_ms, w->now_ms);
-    p->location = lrd_arena_alloc(&w->arena, r->ns, chain, head, LRD_FOR_CLIENT);
+    p->location = lrd_decide_room(&w->decider, head, r->hash_hint, p->old, w->now_ms);
     if (p->location == 0) {
         note_stall(w, r->ns);
         return false;
     }
-    lrd_evict_appended(w->evict, r->ns, p->bytes, w->now_ms);
-    lrd_add_own(lrd_store_counter(w->s, r->ns, LRD_C_appended_bytes), p->bytes);
     p->key = w->s->arena + ((uint64_t)p->location << w->s->r.granule_shift) + sizeof(struct lrd_item);
     return true;
 }
@@ -237,7 +282,7 @@ static bool copy_payload(struct lrd_writer *w, struct pending *p, unsigned char 
 static void step_credit(struct lrd_writer *w, const struct lane_ref *lane, struct pending *p)
 {
     const struct lrd_record *r = &p->record;
-    if (r->kind == LRD_RECORD_SET && r->ns < LRD_NAMESPACES && !lrd_credits_use(&w->credits, (uint32_t)(lane - w->lanes), r->ns, p->bytes))
+    if (carries_value(p) && r->ns < LRD_NAMESPACES && !lrd_credits_use(&w->credits, (uint32_t)(lane - w->lanes), r->ns, p->bytes))
         p->refused = true;
 }
 
@@ -258,6 +303,7 @@ static uint32_t step_record(struct lrd_writer *w, const struct pending *p)
 static void step_applied(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
 {
     lrd_journal_add(&w->journal, &w->s->journal->applied_total, 1);
+    lrd_journal_close(&w->journal); /* who sees the position sees the entries in the feed */
     /* Pairs with the acquires in lrd_ring_claim() and lrd_wait_applied(): the cells may be reused, the item is visible. */
     lrd_journal_step(&w->journal, &lane->words->applied, p->position + p->cells);
 }
@@ -268,19 +314,77 @@ static void tell_discarded(const struct lane_ref *lane, const struct pending *p)
     lrd_store_relaxed(&lane->ring.commit[lrd_ring_idx(&lane->ring, p->position)], lrd_commit_make(lrd_ring_lap(&lane->ring, p->position), p->cells, LRD_COMMIT_DISCARDED));
 }
 
+/* Of a conditional write, for who waits for it. Relaxed: stored before the applied position, which publishes it; pairs with lrd_wait_applied(). The lane is the client's, and so is what it
+ * does with a place for results. */
+static void tell_result(const struct lane_ref *lane, const struct pending *p, enum lrd_answer answer, uint64_t version, uint64_t number)
+{
+    uint32_t at = p->record.result;
+    if (!is_conditional(p) || at == 0 || at > LRD_RESULTS)
+        return;
+    struct lrd_result *r = &lane->ring.lane->result[at - 1];
+    lrd_store_relaxed(&r->position, p->position);
+    lrd_store_relaxed(&r->answer, answer);
+    lrd_store_relaxed(&r->version, version);
+    lrd_store_relaxed(&r->number, number);
+}
+
+static uint64_t holder_of(const struct lrd_writer *w, const struct lane_ref *lane)
+{
+    return (uint64_t)(lane - w->lanes) << 32 | lrd_load32_relaxed(&lane->words->incarnation);
+}
+
+static struct lrd_ask ask_of(const struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+{
+    return (struct lrd_ask){
+        .record = &p->record,
+        .args = is_conditional(p) ? &p->args : NULL,
+        .key = p->key,
+        .payload = p->payload + p->record.key_len,
+        .hash = p->hash,
+        .holder = holder_of(w, lane),
+    };
+}
+
+static void step_discarded(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+{
+    lrd_journal_add(&w->journal, &w->s->counters[LRD_C_discarded], 1);
+    lrd_journal_add(&w->journal, &lane->words->discarded, 1);
+    tell_discarded(lane, p);
+    tell_result(lane, p, LRD_ANSWER_DISCARDED, 0, 0);
+}
+
 /* Its whole effect, and that it was applied, is one intent: it happens once, whoever completes it. */
 static void apply(struct lrd_writer *w, const struct lane_ref *lane, struct pending *p)
 {
     lrd_journal_begin(&w->journal);
     step_credit(w, lane, p);
-    if (p->refused) {
-        lrd_journal_add(&w->journal, &w->s->counters[LRD_C_discarded], 1);
-        lrd_journal_add(&w->journal, &lane->words->discarded, 1);
-        tell_discarded(lane, p);
-    } else
+    if (p->refused)
+        step_discarded(w, lane, p);
+    else if (p->record.kind != LRD_RECORD_NOTHING)
         p->emptied = step_record(w, p);
     step_applied(w, lane, p);
     lrd_journal_commit(&w->journal);
+    if (!p->refused && p->record.kind != LRD_RECORD_NOTHING)
+        lrd_watches_changed(w->watches, p->record.ns, p->hash);
+}
+
+/* The same for what was planned. The result is in the lane before the intent is valid: a worker that dies in between leaves a record that is decided anew. */
+static void apply_plan(struct lrd_writer *w, const struct lane_ref *lane, struct pending *p, struct lrd_decision *plan)
+{
+    const struct lrd_ask ask = ask_of(w, lane, p);
+    lrd_journal_begin(&w->journal);
+    step_credit(w, lane, p);
+    if (p->refused)
+        step_discarded(w, lane, p);
+    else {
+        p->emptied = lrd_decide_step(&w->decider, &ask, plan, w->now_ms);
+        tell_result(lane, p, plan->answer, plan->version, plan->number);
+    }
+    LRD_TESTPOINT("writer_result");
+    step_applied(w, lane, p);
+    lrd_journal_commit(&w->journal);
+    if (!p->refused && plan->change != LRD_CHANGE_NONE)
+        lrd_watches_changed(w->watches, p->record.ns, p->hash);
 }
 
 /* ---- a batch ---- */
@@ -291,7 +395,7 @@ enum alone { ALONE_NONE, ALONE_LARGE, ALONE_REQUEST };
 
 static enum alone is_alone(const struct pending *p) { return is_request(p) ? ALONE_REQUEST : is_large(p) ? ALONE_LARGE : ALONE_NONE; }
 
-/* Records from the head of the ring: at most BATCH, at most COPY_STEP_BYTES of payload, none of them large or a request. If the first one is, it is left in the batch's first
+/* Records from the head of the ring: at most BATCH, at most COPY_STEP_BYTES of payload, all conditional or none, none of them large or a request. If the first one is, it is left in the batch's first
  * place, *alone says so, and the result is 0. */
 static unsigned collect(struct lrd_writer *w, struct lane_ref *lane, enum alone *alone)
 {
@@ -302,9 +406,11 @@ static unsigned collect(struct lrd_writer *w, struct lane_ref *lane, enum alone 
     while (n < BATCH && position < lane->end && (cells = lrd_ring_next(&lane->ring, position)) != 0) {
         struct pending *p = &w->batch[n];
         take_header(w, lane, p, position, cells);
+        if (is_conditional(p) != is_conditional(&w->batch[0]))
+            break;
         if (n == 0)
             *alone = is_alone(p);
-        if (is_alone(p) != ALONE_NONE || bytes + (p->refused ? 0 : p->bytes) > COPY_STEP_BYTES + LRD_KEY_MAX)
+        if (is_alone(p) != ALONE_NONE || (n > 0 && bytes + (p->refused ? 0 : p->bytes) > COPY_STEP_BYTES + LRD_KEY_MAX))
             break;
         bytes += p->refused ? 0 : p->bytes;
         position += cells;
@@ -340,20 +446,9 @@ static unsigned copy_batch(struct lrd_writer *w, const struct lane_ref *lane, un
     return n;
 }
 
-/* True if some records were applied. */
-static bool apply_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
+/* After n records of a batch were applied. */
+static void end_batch(struct lrd_writer *w, unsigned n)
 {
-    n = copy_batch(w, lane, n);
-    LRD_TESTPOINT("writer_copied");
-    if (n > 1)
-        for (unsigned i = 0; i < n; i++)
-            if (!w->batch[i].refused)
-                lrd_table_prefetch_item(&w->s->r, w->batch[i].hash, lrd_table_home(&w->s->r, w->batch[i].hash), 1); /* its header and key */
-    for (unsigned i = 0; i < n; i++) {
-        note_record(w, lane_idx(w, lane), w->batch[i].position);
-        apply(w, lane, &w->batch[i]);
-        LRD_TESTPOINT("writer_applied");
-    }
     /* Only now: before, an empty block may have held what was copied and had no slot. */
     for (unsigned i = 0; i < n; i++)
         if (w->batch[i].emptied != LRD_NO_BLOCK)
@@ -363,51 +458,157 @@ static bool apply_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
     for (unsigned i = 0; i < EVICT_STEPS && lrd_evict_owes(w->evict); i++)
         if (!lrd_evict_step(w->evict, w->now_ms))
             break;
+}
+
+static void prefetch_items(const struct lrd_writer *w, unsigned n)
+{
+    if (n > 1)
+        for (unsigned i = 0; i < n; i++)
+            if (!w->batch[i].refused)
+                lrd_table_prefetch_item(&w->s->r, w->batch[i].hash, lrd_table_home(&w->s->r, w->batch[i].hash), 1); /* its header and key */
+}
+
+/* True if some records were applied. */
+static bool apply_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
+{
+    n = copy_batch(w, lane, n);
+    LRD_TESTPOINT("writer_copied");
+    prefetch_items(w, n);
+    for (unsigned i = 0; i < n; i++) {
+        note_record(w, lane_idx(w, lane), w->batch[i].position);
+        apply(w, lane, &w->batch[i]);
+        LRD_TESTPOINT("writer_applied");
+    }
+    end_batch(w, n);
     return n > 0;
 }
 
 /* ---- a large record, in steps ---- */
 
-/* collect() left its header in the first place of the batch. */
-static bool large_begin(struct lrd_writer *w, struct lane_ref *lane)
+static void large_end(struct lrd_writer *w)
+{
+    w->arena.held[LRD_HOLD_RECORD] = LRD_NO_BLOCK;
+    w->large.lane = NO_LANE;
+}
+
+/* Plans, and gets room. Nothing to copy: it is applied, and that was it. False: it has to wait. */
+static bool large_plan(struct lrd_writer *w, struct lane_ref *lane)
 {
     struct large *l = &w->large;
-    l->p = w->batch[0];
-    l->copied = 0;
-    l->p.old = lrd_table_hint(&w->table, l->p.record.hash_hint);
-    if (!reserve_item(w, &l->p))
+    const struct lrd_ask ask = ask_of(w, lane, &l->p);
+    l->begun++;
+    lrd_decide_plan(&w->decider, &ask, &l->plan, w->now_ms);
+    if (l->plan.change != LRD_CHANGE_PUT) {
+        apply_plan(w, lane, &l->p, &l->plan);
+        large_end(w);
+        return true;
+    }
+    l->plan.location = lrd_decide_room(&w->decider, l->plan.head, l->p.hash, l->plan.old, w->now_ms);
+    if (l->plan.location == 0) {
+        note_stall(w, l->p.record.ns);
+        large_end(w);
         return false;
-    l->lane = lane_idx(w, lane);
-    w->arena.held[LRD_HOLD_RECORD] = l->p.location >> w->s->r.location_shift; /* not freed before its slot is stored; other records may fill it up meanwhile */
+    }
+    w->arena.held[LRD_HOLD_RECORD] = l->plan.location >> w->s->r.location_shift; /* not freed before its slot is stored; other records may fill it up meanwhile */
     return true;
 }
 
-static void large_end(struct lrd_writer *w, const struct lane_ref *lane)
+static bool large_begin(struct lrd_writer *w, struct lane_ref *lane, const struct pending *p)
 {
     struct large *l = &w->large;
+    l->p = *p;
+    l->begun = 0;
+    lrd_racy_copy(l->key, p->payload, p->record.key_len);
+    l->p.key = l->key;
     hash_copy(w, &l->p);
-    l->p.refused = !is_acceptable(w, &l->p); /* its namespace may have been reset between two steps */
-    apply(w, lane, &l->p);
-    w->arena.held[LRD_HOLD_RECORD] = LRD_NO_BLOCK;
-    if (l->p.emptied != LRD_NO_BLOCK)
-        lrd_arena_free_if_empty(&w->arena, l->p.emptied, w->now_ms);
-    l->lane = NO_LANE;
+    l->lane = lane_idx(w, lane);
+    return large_plan(w, lane);
 }
 
-static void large_step(struct lrd_writer *w, struct lane_ref *lane)
+#define LARGE_TURNS 4u
+
+/* True if the record was applied. */
+static bool large_step(struct lrd_writer *w, struct lane_ref *lane)
 {
     struct large *l = &w->large;
-    uint32_t total = (uint32_t)l->p.record.key_len + l->p.record.value_len, n = total - l->copied;
-    if (n > COPY_STEP_BYTES)
-        n = COPY_STEP_BYTES;
+    const struct lrd_ask ask = ask_of(w, lane, &l->p);
     note_record(w, l->lane, l->p.position);
-    unsigned char *to = w->s->arena + ((uint64_t)l->p.location << w->s->r.granule_shift) + sizeof(struct lrd_item) + l->copied;
-    lrd_racy_fill(to, l->p.payload + l->copied, n);
-    l->copied += n;
+    l->p.refused = !is_acceptable(w, &l->p); /* its namespace may have been reset between two steps */
+    bool applied = l->p.refused;
+    if (!l->p.refused && !lrd_decide_still(&w->decider, &ask, &l->plan, w->now_ms)) {
+        /* What it is made of was overwritten, or moved. Its copy is dead space. An item that somebody overwrites all the time is copied in one go in the end: 1 MiB, 60 us. */
+        w->arena.held[LRD_HOLD_RECORD] = LRD_NO_BLOCK;
+        if (!large_plan(w, lane))
+            return false;
+        if (l->lane == NO_LANE)
+            return true;
+    }
+    if (!l->p.refused && l->plan.change == LRD_CHANGE_PUT)
+        applied = lrd_decide_copy(&w->decider, &ask, &l->plan, l->begun < LARGE_TURNS ? COPY_STEP_BYTES : UINT32_MAX);
+    else
+        applied = true; /* refused, or its condition does not hold any more */
     LRD_TESTPOINT("writer_large_step");
-    if (l->copied == total)
-        large_end(w, lane);
+    if (applied) {
+        apply_plan(w, lane, &l->p, &l->plan);
+        large_end(w);
+        if (l->p.emptied != LRD_NO_BLOCK)
+            lrd_arena_free_if_empty(&w->arena, l->p.emptied, w->now_ms);
+    }
     lrd_store_relaxed(&w->s->journal->at_lane, 0);
+    return applied;
+}
+
+/* ---- conditional writes ---- */
+
+/* False: it has to wait, or is copied in steps from now on. */
+static bool decide(struct lrd_writer *w, struct lane_ref *lane, struct pending *p)
+{
+    struct lrd_decision plan;
+    const struct lrd_ask ask = ask_of(w, lane, p);
+    if (p->refused || p->record.kind == LRD_RECORD_NOTHING) {
+        apply(w, lane, p);
+        return true;
+    }
+    lrd_decide_plan(&w->decider, &ask, &plan, w->now_ms);
+    if (plan.change == LRD_CHANGE_PUT) {
+        if (plan.bytes > COPY_STEP_BYTES) {
+            if (w->large.lane == NO_LANE) {
+                large_begin(w, lane, p);
+            }
+            return false;
+        }
+        plan.location = lrd_decide_room(&w->decider, plan.head, p->hash, plan.old, w->now_ms);
+        if (plan.location == 0) {
+            note_stall(w, p->record.ns);
+            return false;
+        }
+        lrd_decide_copy(&w->decider, &ask, &plan, UINT32_MAX);
+    }
+    apply_plan(w, lane, p, &plan);
+    return true;
+}
+
+/* True if some records were applied. */
+static bool decide_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
+{
+    unsigned done = 0;
+    for (unsigned i = 0; i < n; i++) {
+        struct pending *p = &w->batch[i];
+        if (p->refused || p->record.kind == LRD_RECORD_NOTHING)
+            continue;
+        lrd_racy_copy(w->keys[i], p->payload, p->record.key_len);
+        p->key = w->keys[i];
+        hash_copy(w, p);
+    }
+    prefetch_items(w, n);
+    for (; done < n; done++) {
+        note_record(w, lane_idx(w, lane), w->batch[done].position);
+        if (!decide(w, lane, &w->batch[done]))
+            break;
+        LRD_TESTPOINT("writer_applied");
+    }
+    end_batch(w, done);
+    return done > 0;
 }
 
 /* ---- resets ---- */
@@ -426,6 +627,8 @@ static void step_reset(struct lrd_writer *w, uint32_t ns)
     lrd_journal_step(&w->journal, epoch_and_state(w, ns), (uint64_t)LRD_NS_LIVE << 32 | (lrd_load32_relaxed(&n->epoch) + 1));
     lrd_journal_add(&w->journal, &n->resets, 1);
     lrd_journal_step(&w->journal, &n->reset_ms, w->now_ms);
+    if (lrd_feed_has(w->s, ns))
+        lrd_feed_note(w->s, &w->journal, &(struct lrd_note){.ns = ns, .event = LRD_EVENT_RESET, .cause = LRD_CAUSE_RESET, .now_ms = w->now_ms});
 }
 
 /* After the intent: the blocks go in bounded steps, and after a crash the next worker sees that they are of an older epoch. */
@@ -433,6 +636,7 @@ static void reset_done(struct lrd_writer *w, uint32_t ns, uint64_t began_ns)
 {
     lrd_u64 *longest = &w->s->namespaces[ns].reset_ns;
     lrd_evict_reset(w->evict, ns);
+    lrd_watches_reset(w->watches, ns);
     uint64_t took_ns = lrd_clock_ns() - began_ns;
     if (took_ns > lrd_load_relaxed(longest))
         lrd_store_relaxed(longest, took_ns);
@@ -513,6 +717,24 @@ static enum lrd_answer grant_credit(struct lrd_writer *w, const struct lane_ref 
     return lrd_credits_grant(&w->credits, lane_idx(w, lane), p->record.ns, &ask);
 }
 
+/* Nobody waits for an answer, and other threads of the client may be waiting for theirs. If we die, the note goes with us and the client looks again after its nap. */
+static void take_watch(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
+{
+    if (p->record.ns < LRD_NAMESPACES)
+        lrd_watches_note(w->watches, lane_idx(w, lane), p->record.ns, p->record.hash_hint, p->record.flags);
+    lrd_journal_begin(&w->journal);
+    step_applied(w, lane, p);
+    lrd_journal_commit(&w->journal);
+}
+
+/* From here on its pins are looked at. What is left of a dead client's ring may ask as well: it has no views any more. */
+static enum lrd_answer begin_views(struct lrd_writer *w, const struct lane_ref *lane)
+{
+    if (!lane->dying)
+        lrd_pins_add(&w->arena.pins, lane->ring.lane);
+    return LRD_ANSWER_OK;
+}
+
 static enum lrd_answer do_request(struct lrd_writer *w, const struct lane_ref *lane, const struct pending *p)
 {
     switch (p->record.kind) {
@@ -522,9 +744,13 @@ static enum lrd_answer do_request(struct lrd_writer *w, const struct lane_ref *l
         return reset_namespace(w, lane, p);
     case LRD_RECORD_CREDIT:
         return grant_credit(w, lane, p);
-    default:
+    case LRD_RECORD_VIEWS:
+        return begin_views(w, lane);
+    case LRD_RECORD_MEASURE:
         lrd_doorbell_write(w->measure_fd);
         return LRD_ANSWER_OK;
+    default:
+        return LRD_ANSWER_MALFORMED;
     }
 }
 
@@ -536,6 +762,10 @@ static void apply_request(struct lrd_writer *w, struct lane_ref *lane)
     struct lrd_lane *shared = lane->ring.lane;
     uint64_t began_ns = lrd_clock_ns();
     note_record(w, lane_idx(w, lane), p->position);
+    if (p->record.kind == LRD_RECORD_WATCH) {
+        take_watch(w, lane, p);
+        return;
+    }
     lrd_journal_begin(&w->journal);
     enum lrd_answer answer = do_request(w, lane, p);
     lrd_store_relaxed(&shared->answer, answer);
@@ -552,21 +782,20 @@ static void apply_request(struct lrd_writer *w, struct lane_ref *lane)
 static bool look_at(struct lrd_writer *w, struct lane_ref *lane)
 {
     if (w->large.lane == lane_idx(w, lane)) {
-        large_step(w, lane);
-        if (w->large.lane == NO_LANE)
-            lrd_wake_waiters(lane->words, lane->ring.lane);
+        if (large_step(w, lane))
+            lrd_wake_waiters(lane->words, lane->ring.lane, lane->bell);
         return true;
     }
     enum alone alone;
     unsigned n = collect(w, lane, &alone);
-    bool applied = n > 0 && apply_batch(w, lane, n);
+    bool applied = n > 0 && (is_conditional(&w->batch[0]) ? decide_batch(w, lane, n) : apply_batch(w, lane, n));
     if (alone == ALONE_REQUEST) {
         apply_request(w, lane);
         applied = true;
-    } else if (alone == ALONE_LARGE && w->large.lane == NO_LANE)
-        large_begin(w, lane); /* else it waits for its turn: bounded, the other one is copied by us alone */
+    } else if (alone == ALONE_LARGE && w->large.lane == NO_LANE) /* else it waits for its turn: bounded, the other one is copied by us alone */
+        applied |= large_begin(w, lane, &w->batch[0]) && w->large.lane == NO_LANE;
     if (applied)
-        lrd_wake_waiters(lane->words, lane->ring.lane);
+        lrd_wake_waiters(lane->words, lane->ring.lane, lane->bell);
     return n > 0 || alone != ALONE_NONE;
 }
 
@@ -607,6 +836,7 @@ static void forget(struct lrd_writer *w, struct lane_ref *lane)
             w->rings[i] = w->rings[--w->n_rings];
     epoll_ctl(w->epoll, EPOLL_CTL_DEL, lane->doorbell, NULL);
     lane->known = lane->dying = false;
+    lrd_watches_remove_lane(w->watches, lane_idx(w, lane));
     lrd_store32_release(&lane->words->state, LRD_LANE_FREE);
     LRD_TESTPOINT("writer_lane_free");
     lrd_store32_release(&lane->drained, 1); /* pairs with the acquire in lrd_writer_drained() */
@@ -631,13 +861,19 @@ static void take_add(struct lrd_writer *w, struct lane_ref *lane)
     uint32_t idx = lane_idx(w, lane);
     lane->ring = *lane->new_ring;
     lane->doorbell = lane->new_doorbell;
+    lane->bell = lane->new_bell;
     lane->words = &w->s->lanes[idx];
     lane->known = true;
     lane->dying = false;
     lane->end = UINT64_MAX;
     w->rings[w->n_rings++] = &lane->ring;
+    lrd_watches_add_lane(w->watches, idx, lane->ring.lane, lane->bell);
+    lrd_wake_waiters(lane->words, lane->ring.lane, lane->bell); /* a position that was armed may have been applied by the worker that died, or by what completed its intent */
     struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.u32 = idx};
     epoll_ctl(w->epoll, EPOLL_CTL_ADD, lane->doorbell, &e); /* if it fails the timeout's look finds the records */
+    /* It told a former worker. Relaxed: who is just telling has its record in the ring. */
+    if (lrd_load_relaxed(&lane->ring.lane->views) != 0)
+        lrd_pins_add(&w->arena.pins, lane->ring.lane);
     activate(w, lane);
 }
 
@@ -649,6 +885,7 @@ static void take_drain(struct lrd_writer *w, struct lane_ref *lane)
         return;
     }
     lane->dying = true;
+    lrd_pins_remove(&w->arena.pins, lane->ring.lane); /* its state is not LIVE: a client that is alive all the same sees that at the end of each view */
     lane->end = lrd_ring_end(&lane->ring, lrd_load_relaxed(&lane->words->applied)); /* once: a lying tail moves no more */
     activate(w, lane);
 }
@@ -660,6 +897,7 @@ static bool take_commands(struct lrd_writer *w)
     if (lrd_likely(commands == w->commands_seen))
         return false;
     w->commands_seen = commands;
+    bool known = lrd_load32_acquire(&w->lanes_known) != 0; /* before the look: pairs with the release in lrd_writer_lanes_known(), behind the commands */
     for (uint32_t i = 0; i < w->n_lanes; i++) {
         enum command c = (enum command)lrd_exchange32(&w->lanes[i].command, COMMAND_NONE);
         if (c == COMMAND_ADD)
@@ -667,6 +905,8 @@ static bool take_commands(struct lrd_writer *w)
         else if (c == COMMAND_DRAIN)
             take_drain(w, &w->lanes[i]);
     }
+    if (known)
+        w->arena.blind = false;
     return true;
 }
 
@@ -783,6 +1023,7 @@ static bool look_at_lanes(struct lrd_writer *w)
 static bool maintain(struct lrd_writer *w, bool busy)
 {
     bool worked = lrd_evict_step(w->evict, w->now_ms);
+    worked |= lrd_watches_step(w->watches); /* behind it: it may have freed a block */
     w->turn++;
     if (!busy || w->turn % 2 == 0)
         worked |= lrd_table_sweep(&w->table, SWEEP_STEP);
@@ -871,14 +1112,18 @@ int lrd_writer_create(struct lrd_writer **out, struct lrd_store *store, const st
     if (err == 0)
         err = lrd_evict_create(&w->evict, store, &w->arena, &w->table, &w->journal);
     if (err == 0)
+        err = lrd_watches_create(&w->watches, store);
+    if (err == 0)
         err = open_descriptors(w);
     if (err < 0) {
         lrd_writer_destroy(w);
         return err;
     }
+    w->arena.blind = true;
     lrd_credits_init(&w->credits, store, &w->arena, &w->journal);
+    w->decider = (struct lrd_decider){.s = store, .a = &w->arena, .t = &w->table, .j = &w->journal, .e = w->evict, .c = &w->credits};
     lrd_store_relaxed(&store->header->private_bytes, sizeof *w + w->n_lanes * (sizeof *w->lanes + sizeof *w->active + sizeof *w->rings) + lrd_arena_private_bytes(&w->arena) +
-                                                         lrd_evict_private_bytes(w->evict));
+                                                         lrd_evict_private_bytes(w->evict) + lrd_watches_private_bytes(w->watches));
     *out = w;
     return 0;
 }
@@ -898,6 +1143,7 @@ void lrd_writer_destroy(struct lrd_writer *w)
     close_if(w->drained_fd);
     close_if(w->measure_fd);
     lrd_evict_destroy(w->evict);
+    lrd_watches_destroy(w->watches);
     lrd_arena_fini(&w->arena);
     free(w->lanes);
     free(w->active);
@@ -908,11 +1154,16 @@ void lrd_writer_destroy(struct lrd_writer *w)
 /* ---- from other threads ---- */
 
 /* The command is there before its count, the count before the bell. */
+static void tell(struct lrd_writer *w)
+{
+    atomic_fetch_add_explicit(&w->commands.v, 1, memory_order_release);
+    lrd_doorbell_write(w->bell);
+}
+
 static void give(struct lrd_writer *w, uint32_t lane, enum command c)
 {
     lrd_store32_release(&w->lanes[lane].command, c); /* pairs with the exchange in take_commands() */
-    atomic_fetch_add_explicit(&w->commands.v, 1, memory_order_release);
-    lrd_doorbell_write(w->bell);
+    tell(w);
 }
 
 void lrd_writer_stop(struct lrd_writer *w)
@@ -921,11 +1172,18 @@ void lrd_writer_stop(struct lrd_writer *w)
     lrd_doorbell_write(w->bell);
 }
 
-void lrd_writer_add(struct lrd_writer *w, uint32_t lane, const struct lrd_ring *ring, int doorbell)
+void lrd_writer_add(struct lrd_writer *w, uint32_t lane, const struct lrd_ring *ring, int doorbell, int bell)
 {
     w->lanes[lane].new_ring = ring;
     w->lanes[lane].new_doorbell = doorbell;
+    w->lanes[lane].new_bell = bell;
     give(w, lane, COMMAND_ADD);
+}
+
+void lrd_writer_lanes_known(struct lrd_writer *w)
+{
+    lrd_store32_release(&w->lanes_known, 1); /* pairs with the acquire in take_commands() */
+    tell(w);
 }
 
 void lrd_writer_drain(struct lrd_writer *w, uint32_t lane)

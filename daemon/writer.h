@@ -29,9 +29,12 @@ void lrd_writer_run(struct lrd_writer *w);
 
 void lrd_writer_stop(struct lrd_writer *w);
 
-/* Begins to look at a lane whose words say LIVE or DYING. The ring and the doorbell (an eventfd, never read) stay the caller's, who keeps
- * them until lrd_writer_drained() said so. */
-void lrd_writer_add(struct lrd_writer *w, uint32_t lane, const struct lrd_ring *ring, int doorbell);
+/* Begins to look at a lane whose words say LIVE or DYING. The ring, the doorbell (an eventfd, never read) and the bell (the client's connection:
+ * wait.h) stay the caller's, who keeps them until lrd_writer_drained() said so. */
+void lrd_writer_add(struct lrd_writer *w, uint32_t lane, const struct lrd_ring *ring, int doorbell, int bell);
+
+/* All lanes of clients that attached to former workers were added. Until then no block is used again: views may be open there (shm/pins.h). */
+void lrd_writer_lanes_known(struct lrd_writer *w);
 
 /* The client is gone: applies what it committed, sets the lane's state to FREE, then forgets it. */
 void lrd_writer_drain(struct lrd_writer *w, uint32_t lane);

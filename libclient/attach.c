@@ -18,6 +18,9 @@
  * Address space and descriptor numbers stay ours until larder_close(), so nobody else's memory and nobody else's file can be hit: the new socket and doorbell take
  * the numbers of the old (dup3).
  *
+ * close      The lane, the segment and all that belongs to them go at once. The struct of the handle and those of its namespaces stay for a while, as do those of the last CLOSED_KEPT
+ *            handles of the process: their page is lrd_nobody, where no attachment ever is, so that a call on them comes to where a forked child's first call comes, and is told -EBADF.
+ *
  * A process that dies anywhere here leaves a socket that ends: the daemon frees the lane.
  */
 #include "libclient/client.h"
@@ -46,6 +49,9 @@
 #define RETRY_MS 10u          /* between two looks for a daemon that is not there yet */
 #define LOOK_NS 50000000u     /* between two looks at the socket: 2 us in 50 ms */
 #define BACKOFF_NS 1000000000u /* after a daemon that did not answer */
+#define TIME_EACH 1024u       /* of options.time_each */
+#define TIME_EACH_MAX (1u << 20)
+#define CLOSED_KEPT 1024u     /* handles */
 
 /* ---- the answer ---- */
 
@@ -279,6 +285,13 @@ static void unmap(struct lrd_attachment *at)
         munmap(at->base, at->reserved_bytes);
 }
 
+/* How often a hit does more than that: the least of the powers of two that somebody wants. */
+static uint64_t look_each(const struct lrd_attachment *at)
+{
+    uint32_t each = at->ring.marks != NULL ? LRD_LOOK_EACH : LRD_SAMPLE_EACH;
+    return at->time_each != 0 && at->time_each < each ? at->time_each : each;
+}
+
 /* Makes an attachment of an answer; the answer's descriptors are the attachment's then, or closed. */
 static int attachment_create(const struct larder *h, int sock, const struct answer *a, struct lrd_attachment **out)
 {
@@ -307,8 +320,10 @@ static int attachment_create(const struct larder *h, int sock, const struct answ
     at->doorbell_id = fd_id(at->doorbell);
     at->zero_ns = clock_zero(a, at->r.geometry.created_ns);
     at->max_silence_ms = h->options.max_silence_ms;
+    at->time_each = h->options.time_each;
+    lrd_store32_relaxed(&at->special, (at->max_silence_ms != 0 ? LRD_SPECIAL_SILENCE : 0) | (at->time_each == 1));
     at->marks = lrd_marks_make(at->ring.marks, at->r.buckets, &at->full_mark);
-    at->look_mask = (at->ring.marks != NULL ? LRD_LOOK_EACH : LRD_SAMPLE_EACH) - 1;
+    at->look_mask = look_each(at) - 1;
     at->lane_incarnation = a->w.incarnation;
     *out = at;
     return 0;
@@ -377,8 +392,17 @@ static void publish(struct larder *h, struct lrd_attachment *at)
     h->newest = at;
     /* Publishes all of the attachment; pairs with the acquire in lrd_current(). */
     atomic_store_explicit(&h->here->at, at, memory_order_release);
+    lrd_event_attached(h, at);
     if (old != NULL)
         retire(old);
+}
+
+/* As the doorbell: they look like all of their kind, so where the socket is gone they are left alone. */
+static void close_event(struct larder *h)
+{
+    if (h->newest == NULL || fd_is(h->newest->sock, h->newest->sock_id))
+        lrd_event_close(h);
+    h->event.fd = h->event.own = -1;
 }
 
 /* The first thing a child does with an inherited handle. The parent's mappings are not here, and what is at those addresses now is not ours. */
@@ -387,6 +411,7 @@ static void take_over(struct larder *h)
     if (h->here->born)
         return;
     h->here->born = true;
+    close_event(h);
     for (struct lrd_attachment *at = h->newest, *older; at != NULL; at = older) {
         older = at->older;
         close_fds(at);
@@ -408,6 +433,8 @@ static void try_attach(struct larder *h, uint32_t answer_ms)
 struct lrd_attachment *lrd_attach_first(struct larder *h)
 {
     struct lrd_private *here = h->here;
+    if (h->closed)
+        return NULL;
     pthread_mutex_lock(&here->mutex);
     take_over(h);
     if (atomic_load_explicit(&here->at, memory_order_relaxed) == NULL && lrd_clock_ns() >= lrd_load_relaxed(&here->look_ns))
@@ -455,13 +482,16 @@ bool lrd_renew(struct larder *h, struct lrd_attachment *at)
 
 static int copy_options(struct larder_options *to, const struct larder_options *from)
 {
-    *to = (struct larder_options){.size = sizeof *to};
+    *to = (struct larder_options){.size = sizeof *to, .time_each = TIME_EACH};
     if (from == NULL)
         return 0;
     /* Of a newer caller with a longer struct we understand nothing of the rest: not to be ignored. */
     if (from->size != sizeof *from || (from->flags & ~(LARDER_OPEN_NO_POPULATE | LARDER_OPEN_WAIT_VISIBLE)) != 0)
         return -EINVAL;
     *to = *from;
+    if (to->reserved != 0 || (to->time_each != LARDER_NO_TIMES && (to->time_each > TIME_EACH_MAX || (to->time_each & (to->time_each - 1)) != 0)))
+        return -EINVAL;
+    to->time_each = to->time_each == LARDER_NO_TIMES ? 0 : to->time_each == 0 ? TIME_EACH : to->time_each;
     if (to->max_silence_ms > 0 && to->max_silence_ms < 200)
         to->max_silence_ms = 200; /* twice the writer's longest silence */
     return 0;
@@ -505,14 +535,48 @@ static int private_create(struct lrd_private **out)
     return 0;
 }
 
-static void destroy(struct larder *h)
+/* All but what a call on a closed handle looks at. */
+static void empty(struct larder *h)
 {
     if (h->here != NULL)
         munmap(h->here, sizeof *h->here);
     for (unsigned i = 0; i < h->n_paths; i++)
         free(h->path[i]);
+    h->n_paths = 0;
+    lrd_breaker_free(h);
+}
+
+static void drop(struct larder *h)
+{
     lrd_ns_free_all(h);
     free(h);
+}
+
+/* ---- closed handles ---- */
+
+struct lrd_private lrd_nobody; /* never written */
+
+static struct {
+    _Atomic(struct larder *) handle[CLOSED_KEPT];
+    lrd_u64 n; /* ever closed: the next takes the place of the oldest. Without a lock: a process may be forked at any instant */
+} closed;
+
+/* Release, and acquire by who takes it out: whoever frees it does so after all that was done with it here. */
+static void keep_closed(struct larder *h)
+{
+    struct larder *oldest = atomic_exchange_explicit(&closed.handle[lrd_fetch_add_relaxed(&closed.n, 1) % CLOSED_KEPT], h, memory_order_acq_rel);
+    if (oldest != NULL)
+        drop(oldest);
+}
+
+/* A library that is unloaded leaves nothing behind. */
+__attribute__((destructor)) static void drop_closed(void)
+{
+    for (unsigned i = 0; i < CLOSED_KEPT; i++) {
+        struct larder *h = atomic_exchange_explicit(&closed.handle[i], NULL, memory_order_acq_rel);
+        if (h != NULL)
+            drop(h);
+    }
 }
 
 /* Until when another try is worth it: what may be otherwise in a moment, when a daemon starts, is tried until the caller's deadline; a full queue as long as an answer. Who hangs up instead of answering is
@@ -554,9 +618,11 @@ int larder_open(struct larder **out, const struct larder_options *options)
     if (r == 0)
         r = attach_until(h, h->options.open_timeout_ms, &at);
     if (r != 0) {
-        destroy(h);
+        empty(h);
+        drop(h);
         return r;
     }
+    h->event.fd = h->event.own = -1;
     h->default_ns = (struct larder_ns){.handle = h, .here = h->here, .name = "default"};
     h->ns[0] = &h->default_ns;
     lrd_store32_relaxed(&h->n_ns, 1);
@@ -567,19 +633,26 @@ int larder_open(struct larder **out, const struct larder_options *options)
 
 void larder_close(struct larder *h)
 {
-    if (h == NULL)
+    if (h == NULL || h->closed)
         return;
     take_over(h); /* a child that never used it frees no more than its own */
+    close_event(h);
+    lrd_watch_free_all(h);
     for (struct lrd_attachment *at = h->newest, *older; at != NULL; at = older) {
         older = at->older;
         close_fds(at);
         unmap(at);
         free(at);
     }
-    destroy(h);
+    h->newest = NULL;
+    empty(h);
+    h->here = &lrd_nobody;
+    lrd_ns_close_all(h);
+    h->closed = true;
+    keep_closed(h);
 }
 
-struct larder_ns *larder_default(struct larder *h) { return h == NULL ? NULL : &h->default_ns; }
+struct larder_ns *larder_default(struct larder *h) { return h == NULL || h->closed ? NULL : &h->default_ns; }
 
 size_t larder_item_max(struct larder *h)
 {

@@ -56,6 +56,8 @@ void lrd_credit_give_back(const struct lrd_attachment *at, uint32_t account, uin
     give_back(&at->ring.lane->taken_bytes[account], bytes);
 }
 
+void lrd_credit_give_back_bytes(const struct lrd_attachment *at, uint32_t account, uint32_t bytes) { give_back(&at->ring.lane->taken_bytes[account], bytes); }
+
 /* A question that an earlier call did not wait for to the end. 0: it has its answer; LARDER_TIMEOUT, LARDER_LOST. */
 static int await_earlier(struct larder *h, struct lrd_attachment *at, uint64_t end_ns)
 {
@@ -63,10 +65,22 @@ static int await_earlier(struct larder *h, struct lrd_attachment *at, uint64_t e
     return end == 0 ? 0 : lrd_wait_for(h, at, end - 1, lrd_left_ms(end_ns));
 }
 
-/* With the right to ask. 0: it was answered well; a result of lrd_request_send(). */
-static int ask(struct larder *h, struct lrd_attachment *at, uint32_t ns, uint32_t bytes, uint64_t end_ns)
+/* How much of n is not there. Relaxed: others may take what is left meanwhile, and the question is asked once more. */
+static uint64_t lacking(const lrd_u64 *taken, const lrd_u64 *granted, uint64_t n)
 {
-    const struct lrd_credit_ask value = {.bytes = bytes, .items = 1, .largest = bytes};
+    uint64_t t = lrd_load_relaxed(taken), g = lrd_load_relaxed(granted), have = g > t ? g - t : 0;
+    return n > have ? n - have : 0;
+}
+
+/* With the right to ask, for what is lacking: who has bytes left of larger items and needs a place for one must not be refused for bytes. 0: it was answered well; a result of
+ * lrd_request_send(). */
+static int ask(struct larder *h, struct lrd_attachment *at, uint32_t ns, uint32_t account, uint32_t bytes, uint64_t end_ns)
+{
+    const struct lrd_credit *c = &at->credit->of[account];
+    const struct lrd_lane *lane = at->ring.lane;
+    const struct lrd_credit_ask value = {.bytes = lacking(&lane->taken_bytes[account], &c->granted_bytes, bytes),
+                                         .items = (uint32_t)lacking(&lane->taken_items[account], &c->granted_items, 1),
+                                         .largest = bytes};
     const struct lrd_request request = {.kind = LRD_RECORD_CREDIT, .ns = ns, .value = &value, .value_len = sizeof value};
     uint64_t position;
     int r = lrd_request_send(h, at, &request, end_ns, &position);
@@ -99,7 +113,8 @@ __attribute__((noinline)) int lrd_credit_take(struct larder *h, struct lrd_attac
     if (lrd_likely(take_one(at, ns, c, bytes)))
         return 0;
 
-    *end_ns = lrd_busy_end(h);
+    if (*end_ns == 0)
+        *end_ns = lrd_busy_end(h);
     int r;
     do {
         if (!lrd_request_begin(h->here, *end_ns))
@@ -108,7 +123,7 @@ __attribute__((noinline)) int lrd_credit_take(struct larder *h, struct lrd_attac
             r = await_earlier(h, at, *end_ns);
             bool enough = r == 0 && take_one(at, ns, c, bytes);
             if (r == 0 && !enough) {
-                r = ask(h, at, index, bytes, *end_ns);
+                r = ask(h, at, index, c, bytes, *end_ns);
                 enough = r == 0 && take_one(at, ns, c, bytes);
             }
             lrd_request_end(h->here);

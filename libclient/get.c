@@ -1,8 +1,8 @@
 /* Getting: from a key to its value, in one way down and back.
  *
- *   which attachment -> (bounded silence?) -> hash -> (own writes pending? ryw.c) -> table.h -> counted -> result
+ *   which attachment -> (anything special?) -> hash -> (own writes pending? ryw.c) -> table.h -> counted -> result
  *
- * What is in brackets is a branch that is not taken as a rule. Nothing here stores to memory that another process's get looks at, takes a lock, or waits; two
+ * What is in brackets is a branch that is not taken as a rule. Special is a silence that the caller bounds, or that this call is to be timed (latency.c). Nothing here stores to memory that another process's get looks at, takes a lock, or waits; two
  * rare exceptions are in ryw.c (a bucket crowded with own pending writes) and attach.c (a daemon that is gone).
  */
 #include "libclient/client.h"
@@ -25,13 +25,10 @@ static void look_for_end(struct larder_ns *ns, struct lrd_attachment *at)
         lrd_renew(ns->handle, at);
 }
 
-/* This process has no attachment (yet), or the caller bounds the silence. */
-static __attribute__((noinline)) int begin_slowly(struct larder_ns *ns, struct lrd_attachment **at)
+/* Whether a bounded silence is over its bound, and no other daemon there. */
+static int look_for_silence(struct larder_ns *ns, struct lrd_attachment **at)
 {
-    *at = lrd_current(ns->handle, ns->here);
-    if (*at == NULL)
-        return LARDER_DOWN;
-    if ((*at)->max_silence_ms == 0 || lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) <= (*at)->max_silence_ms)
+    if (lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) <= (*at)->max_silence_ms)
         return 0;
     if (!lrd_renew(ns->handle, *at))
         return LARDER_STALE;
@@ -39,18 +36,46 @@ static __attribute__((noinline)) int begin_slowly(struct larder_ns *ns, struct l
     return lrd_silence_ms(*at, lrd_clock_segment_ms((*at)->zero_ns)) > (*at)->max_silence_ms ? LARDER_STALE : 0;
 }
 
-/* The attachment to read from; LARDER_DOWN: none in this (forked) process; LARDER_STALE. */
+/* Not a result: the call is to be made once more, and timed. */
+#define TO_BE_TIMED (-4097)
+
+static __thread bool timing; /* a call that is timed is under way: the one within it is just made */
+
+/* This process has no attachment (yet), or there is something special. */
+static __attribute__((noinline)) int begin_slowly(struct larder_ns *ns, struct lrd_attachment **at)
+{
+    *at = lrd_current(ns->handle, ns->here);
+    if (*at == NULL)
+        return lrd_no_attachment(ns->handle);
+    int r = (*at)->max_silence_ms == 0 ? 0 : look_for_silence(ns, at);
+    return r == 0 && !timing && lrd_time_taken(*at) ? TO_BE_TIMED : r;
+}
+
+/* The attachment to read from; LARDER_DOWN: none in this (forked) process; LARDER_STALE; -EBADF: closed; TO_BE_TIMED. */
 static inline int begin(struct larder_ns *ns, struct lrd_attachment **at)
 {
     struct lrd_attachment *now = atomic_load_explicit(&ns->here->at, memory_order_acquire); /* as in lrd_current() */
     int r = 0;
-    if (lrd_unlikely(now == NULL) || lrd_unlikely(now->max_silence_ms != 0)) {
+    /* Relaxed: a timed call may as well be a later one. */
+    if (lrd_unlikely(now == NULL) || lrd_unlikely(lrd_load32_relaxed(&now->special) != 0)) {
         struct lrd_attachment *found; /* one of its own: a variable whose address is known outside is no register */
         r = begin_slowly(ns, &found);
         now = found;
     }
     *at = now;
     return r;
+}
+
+static uint64_t timed_begin(void)
+{
+    timing = true;
+    return lrd_clock_ns();
+}
+
+static void timed_end(const struct lrd_attachment *at, enum larder_op op, uint64_t began)
+{
+    lrd_time_add(at, op, lrd_clock_ns() - began);
+    timing = false;
 }
 
 /* ---- one key ---- */
@@ -108,7 +133,7 @@ static __attribute__((noinline)) void count_detours(struct lrd_attachment *at, u
 
 static __attribute__((noinline)) void count_misses(struct larder_ns *ns, struct lrd_attachment *at, uint64_t misses)
 {
-    lrd_count(at, LRD_STAT_MISSES, misses);
+    lrd_time_due(at, lrd_count(at, LRD_STAT_MISSES, misses), misses);
     look_for_end(ns, at);
     /* Who only reads learns here that somebody made the namespace. */
     uint32_t index = lrd_ns_index(at, ns);
@@ -126,22 +151,36 @@ static void sample(const struct lrd_attachment *at, uint64_t hash)
 /* One hit in look_mask + 1 comes here, the sum-th. */
 static __attribute__((noinline)) void now_and_then(struct larder_ns *ns, struct lrd_attachment *at, uint64_t sum, uint64_t hash)
 {
-    if (at->ring.marks == NULL && !lrd_ryw_has(at, hash)) /* what the own ring answers says nothing about the table */
+    if (at->ring.marks == NULL && sum % LRD_SAMPLE_EACH == 0 && !lrd_ryw_has(at, hash)) /* what the own ring answers says nothing about the table */
         sample(at, hash);
     if (sum % LRD_LOOK_EACH == 0)
         look_for_end(ns, at);
+    lrd_time_due(at, sum, 1);
+}
+
+static inline void count_hit(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash)
+{
+    uint64_t sum = lrd_count(at, LRD_STAT_HITS, 1);
+    if (lrd_unlikely((sum & at->look_mask) == 0))
+        now_and_then(ns, at, sum, hash);
+}
+
+/* That there is no value is something to know as well: a hit. A value that did not fit was not read: a miss. */
+static __attribute__((noinline)) void count_other(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash, enum lrd_outcome outcome)
+{
+    if (outcome == LRD_KNOWN_ABSENT)
+        count_hit(ns, at, hash);
+    else
+        count_misses(ns, at, 1);
 }
 
 /* What the rest of the process can read in its lane. One increment for a hit at home, the common case. */
 __attribute__((always_inline)) static inline void count_one(struct larder_ns *ns, struct lrd_attachment *at, const struct lrd_get *get, enum lrd_outcome outcome)
 {
-    if (lrd_unlikely(outcome != LRD_FOUND))
-        count_misses(ns, at, 1);
-    else {
-        uint64_t sum = lrd_count(at, LRD_STAT_HITS, 1);
-        if (lrd_unlikely((sum & at->look_mask) == 0))
-            now_and_then(ns, at, sum, get->hash);
-    }
+    if (lrd_likely(outcome == LRD_FOUND))
+        count_hit(ns, at, get->hash);
+    else
+        count_other(ns, at, get->hash, outcome);
     uint64_t lines = get->lines > 1 ? get->lines - 1 : 0;
     if (lrd_unlikely((lines | get->restarts) > 0))
         count_detours(at, lines, get->restarts);
@@ -158,6 +197,20 @@ static inline void get_begin(struct lrd_get *get, const struct lrd_attachment *a
     get->zero_ns = at->zero_ns;
 }
 
+/* The calls as the library itself makes them again: whoever stands before the exported name has seen this call already. */
+#define AGAIN(name) extern __typeof__(larder_##name) lrd_again_##name __attribute__((alias("larder_" #name), visibility("hidden")))
+AGAIN(get);
+AGAIN(get_item);
+AGAIN(get_many);
+
+static __attribute__((noinline, cold)) int get_timed(const struct lrd_attachment *at, struct larder_ns *ns, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size)
+{
+    uint64_t began = timed_begin();
+    int r = lrd_again_get(ns, key, key_size, buffer, capacity, size);
+    timed_end(at, LARDER_OP_GET, began);
+    return r;
+}
+
 int larder_get(struct larder_ns *ns, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size)
 {
     if (lrd_unlikely(ns == NULL || !lrd_key_ok(key, key_size) || (buffer == NULL && capacity != 0)))
@@ -165,7 +218,7 @@ int larder_get(struct larder_ns *ns, const void *key, size_t key_size, void *buf
     struct lrd_attachment *at;
     int r = begin(ns, &at);
     if (lrd_unlikely(r != 0))
-        return r;
+        return r == TO_BE_TIMED ? get_timed(at, ns, key, key_size, buffer, capacity, size) : r;
 
     struct lrd_get get;
     get_begin(&get, at, lrd_ns_index(at, ns), key, key_size, buffer, capacity);
@@ -174,6 +227,8 @@ int larder_get(struct larder_ns *ns, const void *key, size_t key_size, void *buf
     count_one(ns, at, &get, outcome);
     if (lrd_unlikely(outcome == LRD_ABSENT))
         return LARDER_MISS;
+    if (lrd_unlikely(outcome == LRD_KNOWN_ABSENT))
+        return LARDER_ABSENT;
     if (size != NULL)
         *size = lrd_item_value_len(get.head);
     return lrd_likely(outcome == LRD_FOUND) ? 0 : LARDER_TOO_SMALL;
@@ -186,32 +241,49 @@ static void item_clear(struct larder_item *item, int result)
     item->value_size = 0;
     item->version = 0;
     item->ttl_ms = 0;
+    item->soft_ttl_ms = 0;
     item->flags = 0;
     item->result = result;
 }
 
-static int64_t ttl_left(struct lrd_item_head head, uint64_t now_ms)
+static int64_t left_ms(uint64_t end_ms, uint64_t now_ms)
 {
-    uint64_t expires_ms = lrd_item_expires_ms(head);
-    if (expires_ms == 0)
+    if (end_ms == 0)
         return LARDER_TTL_NONE;
-    return expires_ms > now_ms ? (int64_t)(expires_ms - now_ms) : 0; /* 0: it expired since we looked */
+    return end_ms > now_ms ? (int64_t)(end_ms - now_ms) : 0; /* 0: it expired since we looked, or is stale */
 }
 
-static void item_fill(struct larder_item *item, const struct lrd_get *get, enum lrd_outcome outcome, uint64_t now_ms)
+/* Of an item that is not plain: the words are there. */
+static __attribute__((noinline)) int64_t soft_left(const struct lrd_item_words *words, uint64_t now_ms) { return left_ms(words->soft_ms, now_ms); }
+
+static inline void item_fill(struct larder_item *item, const struct lrd_get *get, enum lrd_outcome outcome, uint64_t now_ms)
 {
-    if (outcome == LRD_ABSENT) {
+    if (lrd_unlikely(outcome == LRD_ABSENT)) {
         item_clear(item, LARDER_MISS);
         return;
     }
     item->value_size = lrd_item_value_len(get->head);
     item->version = (uint64_t)lrd_block_word_generation(get->block_word) << 32 | lrd_slot_location(get->slot);
-    item->ttl_ms = ttl_left(get->head, now_ms);
+    item->ttl_ms = left_ms(lrd_item_expires_ms(get->head), now_ms);
+    item->soft_ttl_ms = lrd_likely(lrd_item_kind(get->head) == LRD_ITEM_PLAIN) ? LARDER_TTL_NONE : soft_left(&get->words, now_ms);
     item->flags = lrd_item_flags(get->head);
-    item->result = outcome == LRD_FOUND ? LARDER_OK : LARDER_TOO_SMALL;
+    item->result = lrd_likely(outcome == LRD_FOUND) ? LARDER_OK : outcome == LRD_KNOWN_ABSENT ? LARDER_ABSENT : LARDER_TOO_SMALL;
 }
 
-static bool item_ok(const struct larder_item *item) { return item->buffer != NULL || item->capacity == 0; }
+static bool item_ok(const struct larder_item *item)
+{
+    return ((item->how & ~LARDER_GET_VISIBLE) | item->reserved) == 0 && (item->buffer != NULL || item->capacity == 0);
+}
+
+#define VISIBLE_MS 100u /* of LARDER_GET_VISIBLE; the table's word counts, also when the wait was in vain */
+
+static __attribute__((noinline, cold)) int get_item_timed(const struct lrd_attachment *at, struct larder_ns *ns, const void *key, size_t key_size, struct larder_item *item)
+{
+    uint64_t began = timed_begin();
+    int r = lrd_again_get_item(ns, key, key_size, item);
+    timed_end(at, LARDER_OP_GET, began);
+    return r;
+}
 
 int larder_get_item(struct larder_ns *ns, const void *key, size_t key_size, struct larder_item *item)
 {
@@ -219,6 +291,8 @@ int larder_get_item(struct larder_ns *ns, const void *key, size_t key_size, stru
         return -EINVAL;
     struct lrd_attachment *at;
     int r = begin(ns, &at);
+    if (lrd_unlikely(r == TO_BE_TIMED))
+        return get_item_timed(at, ns, key, key_size, item);
     if (lrd_unlikely(r != 0)) {
         item_clear(item, r);
         return r;
@@ -226,7 +300,12 @@ int larder_get_item(struct larder_ns *ns, const void *key, size_t key_size, stru
     struct lrd_get get;
     get_begin(&get, at, lrd_ns_index(at, ns), key, key_size, item->buffer, item->capacity);
     get.hash = lrd_ns_hash(at, ns, key, key_size);
-    enum lrd_outcome outcome = get_one(at, &get, lrd_table_home(&at->r, get.hash), lrd_ryw_pending(at));
+    bool pending = lrd_ryw_pending(at);
+    if (lrd_unlikely(pending) && (item->how & LARDER_GET_VISIBLE) != 0) {
+        lrd_ryw_settle(at, get.hash, VISIBLE_MS);
+        pending = false;
+    }
+    enum lrd_outcome outcome = get_one(at, &get, lrd_table_home(&at->r, get.hash), pending);
     count_one(ns, at, &get, outcome);
     item_fill(item, &get, outcome, lrd_clock_segment_ms(at->zero_ns));
     return item->result;
@@ -244,7 +323,7 @@ int larder_key_prepare(struct larder_ns *ns, struct larder_key *key)
     struct lrd_attachment *at = lrd_current(ns->handle, ns->here);
     key->segment_id = 0;
     if (at == NULL)
-        return 0; /* is hashed when it is used */
+        return ns->handle->closed ? -EBADF : 0; /* is hashed when it is used */
     uint32_t index = lrd_ns_index(at, ns);
     key->hash = lrd_hash(at->r.hash_seed, index, key->data, key->data_size);
     key->segment_id = prepared_for(at, index);
@@ -263,7 +342,8 @@ struct batch {
     uint64_t prepared_for;
     uint64_t now_ms;
     bool pending; /* once for all: what was written before the call was claimed before that look */
-    uint64_t hits, misses, lines, restarts;
+    bool waited;  /* in vain, for a write to be visible: the others are not waited for */
+    uint64_t hits, known, misses, lines, restarts; /* known: to be absent */
 };
 
 static const struct larder_key *batch_key(const struct batch *b, size_t i)
@@ -313,6 +393,15 @@ static inline void stage_fetch(const struct batch *b, const struct flight *f, si
         lrd_table_prefetch_item(&b->at->r, f->hash[i % FLIGHT], f->home[i % FLIGHT], b->at->r.item_lines);
 }
 
+/* Whether an item is asked for as every process sees it; then it is, or the wait was in vain. */
+static __attribute__((noinline)) bool as_all_see(struct batch *b, const struct larder_item *item, uint64_t hash)
+{
+    if ((item->how & LARDER_GET_VISIBLE) == 0)
+        return false;
+    b->waited = b->waited || !lrd_ryw_settle(b->at, hash, VISIBLE_MS);
+    return true;
+}
+
 /* Stage 3: the get. */
 static inline void stage_get(struct batch *b, const struct flight *f, size_t i)
 {
@@ -323,33 +412,39 @@ static inline void stage_get(struct batch *b, const struct flight *f, size_t i)
     struct lrd_get get;
     get_begin(&get, b->at, b->index, key->data, key->data_size, item->buffer, item->capacity);
     get.hash = f->hash[i % FLIGHT];
-    enum lrd_outcome outcome = get_one(b->at, &get, f->home[i % FLIGHT], b->pending);
+    enum lrd_outcome outcome = get_one(b->at, &get, f->home[i % FLIGHT], lrd_unlikely(b->pending) && !as_all_see(b, item, get.hash));
     item_fill(item, &get, outcome, b->now_ms);
-    b->hits += outcome == LRD_FOUND;
-    b->misses += outcome != LRD_FOUND;
+    if (lrd_likely(outcome == LRD_FOUND))
+        b->hits++;
+    else if (outcome == LRD_KNOWN_ABSENT)
+        b->known++;
+    else
+        b->misses++;
     b->lines += get.lines > 1 ? get.lines - 1 : 0;
     b->restarts += get.restarts;
 }
 
 /* As now_and_then(), for a batch whose last hit was the sum-th. */
-static __attribute__((noinline)) void now_and_then_many(const struct batch *b, size_t n, uint64_t sum)
+static __attribute__((noinline)) void now_and_then_many(const struct batch *b, size_t n, uint64_t hits, uint64_t sum)
 {
-    uint64_t hit = sum - b->hits;
+    uint64_t hit = sum - hits;
     for (size_t i = 0; i < n && b->at->ring.marks == NULL; i++) {
         const struct larder_item *item = batch_item(b, i);
         if (item->result == LARDER_OK && ++hit % LRD_SAMPLE_EACH == 0 && item->version != 0)
             sample(b->at, batch_hash(b, batch_key(b, i)));
     }
-    if (sum % LRD_LOOK_EACH < b->hits)
+    if (sum % LRD_LOOK_EACH < hits)
         look_for_end(b->ns, b->at);
+    lrd_time_due(b->at, sum, hits);
 }
 
 static void count_many(const struct batch *b, size_t n)
 {
-    if (lrd_likely(b->hits > 0)) {
-        uint64_t sum = lrd_count(b->at, LRD_STAT_HITS, b->hits);
-        if (lrd_unlikely((sum & b->at->look_mask) < b->hits))
-            now_and_then_many(b, n, sum);
+    uint64_t hits = b->hits + b->known;
+    if (lrd_likely(hits > 0)) {
+        uint64_t sum = lrd_count(b->at, LRD_STAT_HITS, hits);
+        if (lrd_unlikely((sum & b->at->look_mask) < hits))
+            now_and_then_many(b, n, hits, sum);
     }
     if (b->misses > 0)
         count_misses(b->ns, b->at, b->misses);
@@ -378,6 +473,14 @@ static bool strides_ok(const struct larder_key *keys, const struct larder_item *
            items->size % _Alignof(struct larder_item) == 0;
 }
 
+static __attribute__((noinline, cold)) int get_many_timed(const struct lrd_attachment *at, struct larder_ns *ns, const struct larder_key *keys, struct larder_item *items, size_t n, size_t *hits)
+{
+    uint64_t began = timed_begin();
+    int r = lrd_again_get_many(ns, keys, items, n, hits);
+    timed_end(at, LARDER_OP_GET_MANY, began);
+    return r;
+}
+
 int larder_get_many(struct larder_ns *ns, const struct larder_key *keys, struct larder_item *items, size_t n, size_t *hits)
 {
     if (hits != NULL)
@@ -388,6 +491,8 @@ int larder_get_many(struct larder_ns *ns, const struct larder_key *keys, struct 
         return 0;
     struct batch b = {.ns = ns, .keys = keys, .items = items, .key_stride = keys->size, .item_stride = items->size};
     int r = begin(ns, &b.at);
+    if (lrd_unlikely(r == TO_BE_TIMED))
+        return get_many_timed(b.at, ns, keys, items, n, hits);
     if (lrd_unlikely(r != 0)) {
         for (size_t i = 0; i < n; i++)
             item_clear(batch_item(&b, i), r);

@@ -42,6 +42,12 @@ int lrd_ns_seek(struct larder_ns *ns, struct lrd_attachment *at, uint32_t *index
     return lrd_current(ns->handle, ns->here) == at ? LARDER_NO_NAMESPACE : LRD_ELSEWHERE;
 }
 
+void lrd_ns_close_all(struct larder *h)
+{
+    for (uint32_t i = 0; i < lrd_load32_relaxed(&h->n_ns); i++)
+        h->ns[i]->here = h->here;
+}
+
 void lrd_ns_free_all(struct larder *h)
 {
     for (uint32_t i = 1; i < lrd_load32_relaxed(&h->n_ns); i++)
@@ -104,7 +110,7 @@ int larder_ns_open(struct larder *h, const char *name, struct larder_ns **out)
     for (;;) {
         struct lrd_attachment *at = lrd_current(h, h->here);
         if (at == NULL)
-            return LARDER_DOWN;
+            return lrd_no_attachment(h);
         pthread_mutex_lock(&h->here->mutex);
         int r = open_here(h, name, out);
         pthread_mutex_unlock(&h->here->mutex);
@@ -122,7 +128,7 @@ static int spec_make(struct lrd_ns_spec *spec, const char *name, const struct la
     memcpy(spec->name, name, strlen(name));
     if (options == NULL)
         return 0;
-    if (options->size != sizeof *options || options->policy >= LRD_N_POLICIES || options->flags != 0 || options->default_ttl_ms < LARDER_TTL_NONE ||
+    if (options->size != sizeof *options || options->policy >= LRD_N_POLICIES || options->flags != 0 || options->reserved != 0 || options->default_ttl_ms < LARDER_TTL_NONE ||
         options->default_ttl_ms > (int64_t)LRD_EXPIRES_MAX || (options->max_bytes != 0 && options->max_bytes < options->min_bytes))
         return -EINVAL;
     bool refuses = options->policy == LARDER_REFUSE;
@@ -133,6 +139,7 @@ static int spec_make(struct lrd_ns_spec *spec, const char *name, const struct la
     spec->max_bytes = refuses ? options->min_bytes : options->max_bytes;
     spec->default_ttl_ms = options->default_ttl_ms == LARDER_TTL_NONE ? 0 : (uint64_t)options->default_ttl_ms;
     spec->reset_every_ms = options->reset_every_ms;
+    spec->feed_entries = options->feed_entries;
     return 0;
 }
 static_assert((int)LARDER_EVICT == (int)LRD_POLICY_EVICT && (int)LARDER_FIFO == (int)LRD_POLICY_FIFO && (int)LARDER_REFUSE == (int)LRD_POLICY_REFUSE, "one list");
@@ -149,7 +156,7 @@ int larder_ns_create(struct larder *h, const char *name, const struct larder_ns_
     int r;
     do {
         struct lrd_attachment *at = lrd_current(h, h->here);
-        r = at == NULL ? LARDER_DOWN : lrd_request(h, at, &request);
+        r = at == NULL ? lrd_no_attachment(h) : lrd_request(h, at, &request);
     } while (r == LRD_ELSEWHERE);
     return r != 0 ? r : larder_ns_open(h, name, out);
 }
@@ -162,7 +169,7 @@ int larder_ns_reset(struct larder_ns *ns)
     do {
         struct lrd_attachment *at = lrd_current(ns->handle, ns->here);
         if (at == NULL)
-            return LARDER_DOWN;
+            return lrd_no_attachment(ns->handle);
         struct lrd_request request = {.kind = LRD_RECORD_NS_RESET};
         r = lrd_ns_live(ns, at, &request.ns);
         if (r == 0)

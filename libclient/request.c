@@ -138,7 +138,7 @@ int larder_measure(struct larder *h, uint32_t timeout_ms)
     int r;
     do {
         struct lrd_attachment *at = lrd_current(h, h->here);
-        r = at == NULL ? LARDER_DOWN : measure_in(h, at, end_ns);
+        r = at == NULL ? lrd_no_attachment(h) : measure_in(h, at, end_ns);
     } while (r == LRD_ELSEWHERE);
     return r;
 }

@@ -13,7 +13,7 @@
  *
  * get: the highest pending entry that has our tag or is crowded. At its position there is a record of our key: that is our newest write. A record of another key (a tag
  * shared by chance, or a crowded entry): our write may be any record up to that position, so the get waits until the writer is past it, for WAIT_MS at most,
- * then the table knows. No such entry: the table knows.
+ * then the table knows. The same where the record is a conditional write: what it will do only the writer can say. No such entry: the table knows.
  *
  * Why nothing is missed: what a returned set raised stays in its entry. The entry's position only rises, and it is replaced only when it is not pending; crowding keeps the
  * position. A get that begins later finds the key's entry under its tag or crowded, in one pass over the line. Two threads that set the same key at once may take two
@@ -58,7 +58,7 @@ static uint64_t entry_make(uint64_t position, uint32_t tag, bool crowded)
 static uint64_t entry_end(uint64_t entry) { return entry >> POSITION_SHIFT; } /* one above the position; 0: empty */
 static uint32_t entry_tag(uint64_t entry) { return (uint32_t)(entry >> TAG_SHIFT) & LRD_TAG_MASK; }
 static bool entry_is_crowded(uint64_t entry) { return entry & 1; }
-static bool entry_is_pending(uint64_t entry, uint64_t applied) { return entry_end(entry) > applied; }
+static bool entry_is_pending(uint64_t entry, uint64_t applied) { return entry >= (applied + 1) << POSITION_SHIFT; } /* its end is above it, without a shift for each entry */
 
 int lrd_ryw_create(struct lrd_ryw *ryw, uint32_t n_cells)
 {
@@ -93,13 +93,11 @@ static unsigned entry_choose(const lrd_u64 *bucket, uint64_t mine, uint64_t appl
 {
     unsigned free = LRD_RYW_WAYS;
     uint64_t in_free = 0;
-    for (unsigned i = 0; i < LRD_RYW_WAYS; i++) {
+    for (unsigned i = LRD_RYW_WAYS; i-- > 0;) {
         uint64_t entry = lrd_load_relaxed(&bucket[i]); /* relaxed: the compare-and-swap decides */
         if (!entry_is_pending(entry, applied)) {
-            if (free == LRD_RYW_WAYS) {
-                free = i;
-                in_free = entry;
-            }
+            free = i;
+            in_free = entry;
         } else if (entry_tag(entry) == entry_tag(mine)) {
             *found = entry;
             return i;
@@ -149,13 +147,13 @@ static uint64_t entry_find(const lrd_u64 *bucket, uint32_t tag, uint64_t applied
 
 enum look { LOOK_MINE, LOOK_OTHER };
 
-/* The record at a position, copied out if it is of our key. May be torn: the caller validates. */
+/* The record at a position, copied out if it is a plain set or delete of our key. Of another key, or of a kind whose outcome is not known before it is applied: LOOK_OTHER. May be torn: the caller validates. */
 static enum look look_at(const struct lrd_attachment *at, struct lrd_get *get, uint64_t position, enum lrd_own *own)
 {
     const unsigned char *p = lrd_ring_at(&at->ring, position);
     struct lrd_record rec;
     lrd_racy_copy(&rec, p, sizeof rec);
-    if (rec.ns != get->ns || rec.key_len != get->key_len || lrd_ring_cells_for(rec.key_len, rec.value_len) > at->ring.n_cells ||
+    if ((rec.kind != LRD_RECORD_SET && rec.kind != LRD_RECORD_DELETE) || rec.ns != get->ns || rec.key_len != get->key_len || lrd_ring_cells_for(rec.key_len, rec.value_len) > at->ring.n_cells ||
         !lrd_racy_equal(p + sizeof rec, get->key, get->key_len))
         return LOOK_OTHER;
 
@@ -164,7 +162,7 @@ static enum look look_at(const struct lrd_attachment *at, struct lrd_get *get, u
     /* Pairs with the release in a reset: the writer will discard a record of before it, and nothing older is visible. */
     if (rec.epoch != lrd_load32_acquire(&at->r.namespaces[get->ns].epoch))
         *own = LRD_OWN_NONE;
-    else if (rec.kind != LRD_RECORD_SET || (rec.expires_ms != 0 && rec.expires_ms <= lrd_clock_segment_ms(get->zero_ns)))
+    else if (rec.kind == LRD_RECORD_DELETE || (rec.expires_ms != 0 && rec.expires_ms <= lrd_clock_segment_ms(get->zero_ns)))
         *own = LRD_OWN_ABSENT;
     else if (rec.value_len > get->capacity)
         *own = LRD_OWN_TOO_SMALL;
@@ -196,6 +194,12 @@ enum lrd_own lrd_ryw_get(struct lrd_attachment *at, struct lrd_get *get)
     /* Past the deadline the table's answer is the best there is; only with a writer that has stood still for so long. */
     lrd_wait_applied(at->words, at->ring.lane, position, WAIT_MS);
     return LRD_OWN_NONE;
+}
+
+bool lrd_ryw_settle(struct lrd_attachment *at, uint64_t hash, uint32_t timeout_ms)
+{
+    uint64_t entry = entry_find(lrd_ryw_bucket(&at->ryw, hash), lrd_hash_tag(hash), lrd_load_acquire(&at->words->applied));
+    return entry == 0 || lrd_wait_applied(at->words, at->ring.lane, entry_end(entry) - 1, timeout_ms);
 }
 
 bool lrd_ryw_has(const struct lrd_attachment *at, uint64_t hash)

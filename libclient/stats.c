@@ -119,17 +119,91 @@ static void add_lane(const struct lrd_lane *lane, struct larder_stats *s)
     s->own_reads = sum[LRD_STAT_OWN];
 }
 
+void lrd_stats_of(const struct larder *h, const struct lrd_attachment *at, struct larder_stats *s)
+{
+    add_segment(&at->r, s);
+    s->diverted = lrd_breaker_diverted(h);
+    add_lane(at->ring.lane, s);
+    s->silence_ms = lrd_silence_ms(at, lrd_clock_segment_ms(at->zero_ns));
+}
+
 int larder_stats(struct larder *h, struct larder_stats *stats)
 {
     if (h == NULL || stats == NULL || stats->size < sizeof *stats)
         return -EINVAL;
     struct larder_stats s = {.size = stats->size};
     struct lrd_attachment *at = lrd_current(h, h->here);
-    if (at != NULL) {
-        add_segment(&at->r, &s);
-        add_lane(at->ring.lane, &s);
-        s.silence_ms = lrd_silence_ms(at, lrd_clock_segment_ms(at->zero_ns));
-    }
+    if (at != NULL)
+        lrd_stats_of(h, at, &s);
     *stats = s;
-    return at != NULL ? 0 : LARDER_DOWN;
+    return at != NULL ? 0 : lrd_no_attachment(h);
+}
+
+/* ---- namespaces ---- */
+
+static void add_counters(const struct lrd_reader *r, uint32_t ns, struct larder_ns_stats *s)
+{
+    const struct lrd_namespace *n = &r->namespaces[ns];
+    const lrd_u64 *c = lrd_ns_counters(r, ns);
+    s->min_blocks = lrd_load_relaxed(&n->min_blocks);
+    s->max_blocks = lrd_load_relaxed(&n->max_blocks);
+    s->block_bytes = UINT64_C(1) << r->block_shift;
+    s->policy = lrd_load32_relaxed(&n->policy);
+    s->epoch = lrd_load32_relaxed(&n->epoch);
+    s->resets = lrd_load_relaxed(&n->resets);
+    s->sets = lrd_load_relaxed(&c[LRD_C_sets]);
+    s->overwrites = lrd_load_relaxed(&c[LRD_C_overwrites]);
+    s->deletes = lrd_load_relaxed(&c[LRD_C_deletes]);
+    s->delete_misses = lrd_load_relaxed(&c[LRD_C_delete_misses]);
+    s->evicted = lrd_load_relaxed(&c[LRD_C_evicted]);
+    s->evicted_unread = lrd_load_relaxed(&c[LRD_C_evicted_unread]);
+    s->expired = lrd_load_relaxed(&c[LRD_C_expired]);
+    s->reset_items = lrd_load_relaxed(&c[LRD_C_reset_items]);
+    s->no_room = lrd_load_relaxed(&c[LRD_C_no_room]);
+}
+
+/* A block that is doomed counts as its namespace's until it is freed; what is in it does not. */
+static void add_block(const struct lrd_reader *r, uint32_t block, struct larder_ns_stats *stats)
+{
+    const struct lrd_descriptor *d = &r->descriptors[block];
+    uint32_t ns = lrd_owner_ns(lrd_load_relaxed(&d->owner));
+    if (lrd_load_relaxed(&d->state) == LRD_BLOCK_FREE || ns >= LRD_NAMESPACES)
+        return;
+    struct larder_ns_stats *s = &stats[ns];
+    s->blocks++;
+    if (lrd_block_word_epoch(lrd_load_relaxed(&r->block_words[block])) != lrd_load32_relaxed(&r->namespaces[ns].epoch))
+        return;
+    uint64_t live = lrd_load_relaxed(&d->live);
+    s->live_items += lrd_live_items(live);
+    s->live_bytes += lrd_live_bytes(live);
+}
+
+void lrd_ns_stats_all(const struct lrd_reader *r, struct larder_ns_stats *stats)
+{
+    for (uint32_t ns = 0; ns < LRD_NAMESPACES; ns++) {
+        stats[ns] = (struct larder_ns_stats){.size = sizeof *stats};
+        add_counters(r, ns, &stats[ns]);
+    }
+    for (uint32_t i = 0; i < r->n_blocks; i++)
+        add_block(r, i, stats);
+}
+
+int larder_ns_stats(struct larder_ns *ns, struct larder_ns_stats *stats)
+{
+    if (ns == NULL || stats == NULL || stats->size < sizeof *stats)
+        return -EINVAL;
+    struct larder_ns_stats s = {.size = stats->size}, all[LRD_NAMESPACES];
+    int r;
+    do {
+        struct lrd_attachment *at = lrd_current(ns->handle, ns->here);
+        uint32_t index;
+        r = at == NULL ? lrd_no_attachment(ns->handle) : lrd_ns_live(ns, at, &index);
+        if (r == 0) {
+            lrd_ns_stats_all(&at->r, all);
+            s = all[index];
+            s.size = stats->size;
+        }
+    } while (r == LRD_ELSEWHERE);
+    *stats = s;
+    return r;
 }

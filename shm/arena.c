@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "shm/feed.h"
 #include "shm/journal.h"
 #include "shm/testpoint.h"
 
@@ -120,7 +121,7 @@ int lrd_arena_init(struct lrd_arena *a, struct lrd_store *s, struct lrd_journal_
     a->next = calloc(n + N_LISTS, sizeof *a->next);
     a->prev = calloc(n + N_LISTS, sizeof *a->prev);
     struct block_age *ages = calloc(n, sizeof *ages);
-    if (a->next == NULL || a->prev == NULL || ages == NULL) {
+    if (a->next == NULL || a->prev == NULL || ages == NULL || lrd_pins_init(&a->pins, s) < 0) {
         free(ages);
         lrd_arena_fini(a);
         return -ENOMEM;
@@ -144,10 +145,11 @@ void lrd_arena_fini(struct lrd_arena *a)
 {
     free(a->next);
     free(a->prev);
+    lrd_pins_fini(&a->pins);
     a->next = a->prev = NULL;
 }
 
-uint64_t lrd_arena_private_bytes(const struct lrd_arena *a) { return (uint64_t)(a->s->r.n_blocks + N_LISTS) * 2 * sizeof *a->next; }
+uint64_t lrd_arena_private_bytes(const struct lrd_arena *a) { return (uint64_t)(a->s->r.n_blocks + N_LISTS) * 2 * sizeof *a->next + lrd_pins_private_bytes(&a->pins); }
 
 /* ---- looking ---- */
 
@@ -239,6 +241,9 @@ void lrd_arena_free_block(struct lrd_arena *a, uint32_t block, enum lrd_cause ca
     lrd_journal_add(a->j, lrd_store_counter(s, ns, LRD_C_blocks_freed), 1);
     lrd_journal_step(a->j, &s->journal->sweep_owed, sweep_owed_then(s));
     lrd_journal_step(a->j, &d->state, LRD_BLOCK_FREE);
+    /* A reset was told of when it was. */
+    if (live != 0 && cause != LRD_CAUSE_RESET && lrd_feed_has(s, ns))
+        lrd_feed_note(s, a->j, &(struct lrd_note){.ns = ns, .event = LRD_EVENT_BLOCK, .cause = cause, .now_ms = now_ms});
     lrd_journal_commit(a->j);
 
     list_append(a, free_list(a), block);
@@ -299,13 +304,25 @@ static bool may_open(struct lrd_arena *a, uint32_t block)
     return generation_of(a, block) - lrd_load32_relaxed(&descriptor(a, block)->generation_swept) < GENERATIONS_PER_SWEEP;
 }
 
-/* The free block that was freed longest ago, of those whose generation the sweep has caught up with. */
+/* The free block that was freed longest ago, of those whose generation the sweep has caught up with and that no view delays. Views may delay half of the free blocks at most, and
+ * never the only one: then it is the first all the same, and they are revoked. */
 static uint32_t pick_free(struct lrd_arena *a)
 {
-    for (uint32_t b = a->next[free_list(a)]; b != free_list(a); b = a->next[b])
-        if (may_open(a, b))
+    bool pinned = lrd_pins_look(&a->pins);
+    uint32_t first = LRD_NO_BLOCK, passed = 0;
+    for (uint32_t b = a->next[free_list(a)]; b != free_list(a); b = a->next[b]) {
+        if (!may_open(a, b))
+            continue;
+        if (lrd_likely(!pinned) || !lrd_pins_delay(&a->pins, b)) {
+            lrd_add_own(&a->s->counters[LRD_C_pinned], passed);
             return b;
-    return LRD_NO_BLOCK;
+        }
+        if (first == LRD_NO_BLOCK)
+            first = b;
+        if (++passed > a->n_free / 2)
+            break;
+    }
+    return first;
 }
 
 void lrd_arena_close(struct lrd_arena *a, uint32_t ns, uint32_t chain)
@@ -323,9 +340,13 @@ static bool open_block(struct lrd_arena *a, uint32_t ns, uint32_t chain, enum lr
     uint32_t room = asker == LRD_FOR_RESCUE ? a->n_free : lrd_arena_room_for(a, ns);
     if (room < (asker == LRD_FOR_CLIENT ? LRD_SPARE_BLOCKS : 1))
         return false;
-    uint32_t block = pick_free(a);
+    uint32_t block = a->blind ? LRD_NO_BLOCK : pick_free(a);
     if (block == LRD_NO_BLOCK)
         return false;
+    uint32_t revoked = lrd_pins_revoke(&a->pins, block);
+    if (lrd_unlikely(revoked > 0))
+        lrd_add_own(&s->counters[LRD_C_revoked], revoked);
+    LRD_TESTPOINT("arena_revoked");
     lrd_arena_close(a, ns, chain);
     list_remove(a, block);
     a->n_free--;
@@ -346,7 +367,8 @@ static bool open_block(struct lrd_arena *a, uint32_t ns, uint32_t chain, enum lr
     a->ns[ns].n_queue[queue_of(chain)]++;
     LRD_TESTPOINT("arena_opened");
 
-    /* The word that says the old items are gone before the first byte that overwrites them; pairs with the acquire fence in lrd_table_look(). */
+    /* The word that says the old items are gone, and the pins that say their views are, before the first byte that overwrites them; pairs with the acquire fences in
+     * lrd_table_look() and larder_view_end(). */
     lrd_fence_release();
     return true;
 }
@@ -360,7 +382,7 @@ static bool open_fits(const struct lrd_arena *a, uint32_t ns, uint32_t chain, ui
 uint32_t lrd_arena_alloc(struct lrd_arena *a, uint32_t ns, uint32_t chain, struct lrd_item_head head, enum lrd_asker asker)
 {
     const struct lrd_reader *r = &a->s->r;
-    uint32_t bytes = lrd_item_bytes(lrd_item_key_len(head), lrd_item_value_len(head), r->granule_shift);
+    uint32_t bytes = lrd_item_bytes_of(head, r->granule_shift);
     if (!open_fits(a, ns, chain, bytes) && !open_block(a, ns, chain, asker))
         return 0;
     uint32_t block = a->ns[ns].open[chain];

@@ -20,6 +20,7 @@
 #include "shm/atomic.h"
 #include "shm/item.h"
 #include "shm/layout.h"
+#include "shm/pins.h"
 #include "shm/segment.h"
 
 static inline uint64_t lrd_arena_off(const struct lrd_reader *r, uint64_t slot)
@@ -72,6 +73,8 @@ struct lrd_arena {
     uint32_t *next, *prev;     /* lists through the blocks: free ones, doomed ones, and each chain's full ones, first in, first out */
     uint32_t n_free;
     uint32_t n_doomed;
+    struct lrd_pins pins;      /* of lanes with views: which freed blocks wait a while (pins.h) */
+    bool blind;                /* not all such lanes are known: no block is opened until they are */
     uint32_t held[2];          /* blocks into which something large is being copied in steps, or LRD_NO_BLOCK: never freed */
     struct lrd_tally ns[LRD_NAMESPACES];
 };
@@ -91,7 +94,7 @@ enum lrd_asker { LRD_FOR_CLIENT, LRD_FOR_COPY, LRD_FOR_RESCUE };
 
 /* Room for an item with that header in the open block of a chain: its location, the header written. Opens the next block if it does not fit. What a reader relies on is stored
  * before the caller can store a slot, and what lies below `used` can always be walked. Must not be called inside an intent. 0: there is no block to open: lrd_arena_room_for()
- * is 0, or none may be reused before the running sweep has completed (lrd_table_sweep). */
+ * is 0, or none may be reused before the running sweep has completed (lrd_table_sweep), or it is blind. */
 uint32_t lrd_arena_alloc(struct lrd_arena *a, uint32_t ns, uint32_t chain, struct lrd_item_head head, enum lrd_asker asker);
 
 /* Blocks that a namespace could still open: free ones, within its maximum. */

@@ -50,6 +50,11 @@ static inline uint64_t lrd_fetch_add_relaxed(lrd_u64 *w, uint64_t n)
     return atomic_fetch_add_explicit(&w->v, n, memory_order_relaxed);
 }
 
+/* Bits of a word that both sides change. */
+static inline uint32_t lrd_or32(lrd_u32 *w, uint32_t bits) { return atomic_fetch_or_explicit(&w->v, bits, memory_order_acq_rel); }
+static inline uint32_t lrd_and32(lrd_u32 *w, uint32_t bits) { return atomic_fetch_and_explicit(&w->v, bits, memory_order_acq_rel); }
+static inline uint64_t lrd_exchange(lrd_u64 *w, uint64_t x) { return atomic_exchange_explicit(&w->v, x, memory_order_acq_rel); }
+
 static inline uint32_t lrd_exchange32(lrd_u32 *w, uint32_t x)
 {
     return atomic_exchange_explicit(&w->v, x, memory_order_acq_rel);

@@ -26,23 +26,26 @@ struct lrd_histogram {
 
 static inline void lrd_histogram_reset(struct lrd_histogram *h) { memset(h, 0, sizeof *h); }
 
-/* Index of a value's counter. Below two octaves' worth of steps the shift is 0 and the index is the value. */
-static inline uint32_t lrd_histogram_idx(uint64_t value)
+/* Index of a value's counter where an octave has 1 << bits steps. Below two octaves' worth of steps the shift is 0 and the index is the value. */
+static inline uint32_t lrd_histogram_idx_of(uint64_t value, uint32_t bits)
 {
-    uint32_t top = 63u - (uint32_t)__builtin_clzll(value | LRD_HISTOGRAM_STEPS);
-    uint32_t shift = top - LRD_HISTOGRAM_BITS;
-    return (shift << LRD_HISTOGRAM_BITS) + (uint32_t)(value >> shift);
+    uint32_t top = 63u - (uint32_t)__builtin_clzll(value | UINT64_C(1) << bits);
+    uint32_t shift = top - bits;
+    return (shift << bits) + (uint32_t)(value >> shift);
 }
 
-/* Largest value that a counter counts. */
-static inline uint64_t lrd_histogram_upper(uint32_t idx)
+/* Largest value that a counter counts there. */
+static inline uint64_t lrd_histogram_upper_of(uint32_t idx, uint32_t bits)
 {
-    if (idx < 2 * LRD_HISTOGRAM_STEPS)
+    if (idx < 2u << bits)
         return idx;
-    uint32_t shift = (idx >> LRD_HISTOGRAM_BITS) - 1;
-    uint64_t step = idx - (shift << LRD_HISTOGRAM_BITS);
+    uint32_t shift = (idx >> bits) - 1;
+    uint64_t step = idx - (shift << bits);
     return ((step + 1) << shift) - 1;
 }
+
+static inline uint32_t lrd_histogram_idx(uint64_t value) { return lrd_histogram_idx_of(value, LRD_HISTOGRAM_BITS); }
+static inline uint64_t lrd_histogram_upper(uint32_t idx) { return lrd_histogram_upper_of(idx, LRD_HISTOGRAM_BITS); }
 
 static inline void lrd_histogram_record(struct lrd_histogram *h, uint64_t value)
 {
@@ -67,15 +70,18 @@ static inline uint64_t lrd_histogram_count(const struct lrd_histogram *h)
     return n;
 }
 
+/* Which of `count` sorted values, the first being 1, is the smallest that at least `part` (0 to 1) of them do not exceed. */
+static inline uint64_t lrd_histogram_rank(double part, uint64_t count)
+{
+    double exact = part * (double)count;
+    uint64_t rank = exact > 0 ? (uint64_t)exact : 0;
+    return (double)rank < exact || rank == 0 ? rank + 1 : rank;
+}
+
 /* The smallest value that at least `part` (0 to 1) of all values do not exceed, up to the resolution and never above the largest. 0 if empty. */
 static inline uint64_t lrd_histogram_quantile(const struct lrd_histogram *h, double part)
 {
-    uint64_t count = lrd_histogram_count(h);
-    double exact = part * (double)count;
-    uint64_t rank = exact > 0 ? (uint64_t)exact : 0;
-    if ((double)rank < exact || rank == 0)
-        rank++;
-    uint64_t seen = 0;
+    uint64_t rank = lrd_histogram_rank(part, lrd_histogram_count(h)), seen = 0;
     for (uint32_t i = 0; i < LRD_HISTOGRAM_COUNTERS; i++) {
         seen += h->n[i];
         if (seen >= rank) {

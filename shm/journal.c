@@ -5,13 +5,14 @@
 void lrd_journal_init(struct lrd_journal_writer *j, struct lrd_store *s)
 {
     j->s = s;
-    j->n = 0;
+    j->n = j->n_last = 0;
 }
 
 void lrd_journal_commit(struct lrd_journal_writer *j)
 {
     struct lrd_journal *shared = j->s->journal;
     const unsigned char *base = j->s->base;
+    lrd_journal_close(j);
     unsigned n = j->n;
     /* The last intent was cleared before this one overwrites it: keeps the relaxed stores below from moving up. No instruction on x86. */
     lrd_fence_release();

@@ -21,16 +21,21 @@
 #include "shm/layout.h"
 #include "shm/segment.h"
 
+#define LRD_LAST_STEPS 4u
+
 struct lrd_journal_writer {
     struct lrd_store *s;
     unsigned n;                        /* steps collected */
+    unsigned n_last;                   /* words that are stored behind all others */
     lrd_u64 *word[LRD_STEPS];
     uint64_t value[LRD_STEPS];
+    lrd_u64 *last_word[LRD_LAST_STEPS];
+    uint64_t last_value[LRD_LAST_STEPS];
 };
 
 void lrd_journal_init(struct lrd_journal_writer *j, struct lrd_store *s);
 
-static inline void lrd_journal_begin(struct lrd_journal_writer *j) { j->n = 0; }
+static inline void lrd_journal_begin(struct lrd_journal_writer *j) { j->n = j->n_last = 0; }
 
 /* What a word will be after the steps collected so far. */
 static inline uint64_t lrd_journal_read(const struct lrd_journal_writer *j, const lrd_u64 *word)
@@ -65,6 +70,38 @@ static inline void lrd_journal_merge(struct lrd_journal_writer *j, lrd_u64 *word
 /* Counts, in a word that has no other step in this intent: a plain load instead of lrd_journal_read(). */
 static inline void lrd_journal_add(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t n) { lrd_journal_step(j, word, lrd_load_relaxed(word) + n); }
 
+/* A word that says of the change that it has happened: it is stored behind all other steps, but for the applied position. Given again it replaces its value. */
+static inline void lrd_journal_last(struct lrd_journal_writer *j, lrd_u64 *word, uint64_t value)
+{
+    unsigned i = 0;
+    while (i < j->n_last && j->last_word[i] != word)
+        i++;
+    if (lrd_unlikely(i == LRD_LAST_STEPS))
+        abort(); /* our own mistake: an intent is about an item and its victim */
+    j->last_word[i] = word;
+    j->last_value[i] = value;
+    if (i == j->n_last)
+        j->n_last++;
+}
+
+/* What such a word will be. */
+static inline uint64_t lrd_journal_last_value(const struct lrd_journal_writer *j, const lrd_u64 *word)
+{
+    for (unsigned i = 0; i < j->n_last; i++)
+        if (j->last_word[i] == word)
+            return j->last_value[i];
+    return lrd_load_relaxed(word); /* relaxed: this thread is the only one that stores it */
+}
+
+/* Makes them steps: before the applied position is. */
+static inline void lrd_journal_close(struct lrd_journal_writer *j)
+{
+    for (unsigned i = 0; lrd_unlikely(i < j->n_last); i++)
+        lrd_journal_step(j, j->last_word[i], j->last_value[i]);
+    j->n_last = 0;
+}
+
+/* Writes the intent down and makes it; what was to be last and is no step yet becomes one. */
 void lrd_journal_commit(struct lrd_journal_writer *j);
 
 /* Completes an intent that a dead worker left. True if there was one. Before anything else touches the segment. */

@@ -1,6 +1,6 @@
 /* A lane's memory: made and sealed by the daemon, mapped by the daemon and one client.
  *
- *   lane header (3 pages) | commit words (8 bytes per cell, whole pages) | mark map (whole pages, or none) | cells | the same cells again (address space only)
+ *   lane header (21 pages) | commit words (8 bytes per cell, whole pages) | mark map (whole pages, or none) | cells | the same cells again (address space only)
  */
 #ifndef LRD_LANE_H
 #define LRD_LANE_H

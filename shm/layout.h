@@ -2,7 +2,7 @@
  *
  * The segment (a sealed memfd, one per daemon; the worker writes it, everybody else can only read):
  *
- *   header | namespaces | counters | lane words | credits | journal | pauses | departures | block words | descriptors | table | arena
+ *   header | namespaces | counters | lane words | credits | journal | pauses | departures | feeds | block words | descriptors | table | arena
  *
  *   The header names the offset and size of each part; every part begins on a page, table and arena on 2 MiB. Offsets, never
  *   pointers: each process maps the segment where it likes.
@@ -13,13 +13,13 @@
  *
  *   arena   block[n_blocks], each a log of items:   item item item ... (written up to descriptor.used) ... free
  *   block word = generation:32 | epoch:32            one per block, in an array of their own that readers keep cached
- *   item    = value_len:24 expires_ms:40 | flags:32 namespace:16 key_len:12 kind:4 | key | value | padding to a granule
+ *   item    = value_len:24 expires_ms:40 | flags:32 namespace:16 key_len:12 kind:4 | optional words by kind | key | value | padding to a granule
  *
  *   A slot is dead when its generation is not its block's (low 16 bits) or the block's epoch is not its namespace's.
  *
  * A lane (a sealed memfd of its own for every attachment, written by that client and read by the worker, which trusts no byte of it):
  *
- *   lane header | commit words (8 bytes per cell) | mark map (a byte per bucket, or none) | cells (64 bytes each; mapped twice in a row, so a
+ *   lane header (with results, pins, histograms) | commit words (8 bytes per cell) | mark map (a byte per bucket, or none) | cells (64 bytes each; mapped twice in a row, so a
  *   record never wraps)
  *
  * A change of an offset changes LRD_LAYOUT_VERSION and tests/layout.txt.
@@ -35,7 +35,7 @@
 #include "shm/histogram.h"
 
 #define LRD_MAGIC UINT64_C(0x314745534452414c) /* "LARDSEG1" in memory */
-#define LRD_LAYOUT_VERSION 2u
+#define LRD_LAYOUT_VERSION 3u
 
 #define LRD_LINE 64u
 #define LRD_PAGE 4096u
@@ -62,6 +62,7 @@ enum lrd_part_id {
     LRD_PART_JOURNAL,
     LRD_PART_PAUSES,
     LRD_PART_DEPARTURES,
+    LRD_PART_FEEDS,
     LRD_PART_BLOCK_WORDS,
     LRD_PART_DESCRIPTORS,
     LRD_PART_TABLE,
@@ -92,6 +93,8 @@ struct lrd_geometry {
     uint32_t n_departures;  /* entries of that ring; a power of two */
     uint32_t mark_bytes;    /* of a lane's mark map: one for each bucket, in whole pages */
     uint32_t n_mark_maps;   /* lanes that may have one at a time; others sample */
+    uint32_t feed_pages;    /* of all change feeds */
+    uint32_t view_ms;       /* how long a view may keep a freed block from being used again */
     uint32_t pad;
 };
 
@@ -169,7 +172,7 @@ struct lrd_namespace {
     lrd_u64 reset_ms;       /* segment time of the last */
     lrd_u64 reset_ns;       /* the longest that one took in the writer */
     lrd_u64 by_client;      /* 1: made by a client that is not an administrator */
-    uint64_t pad;
+    lrd_u64 feed;           /* its change feed: entries:32 (a power of two) | offset in the part, in pages:32; 0: it has none. Fixed */
 };
 static_assert(offsetof(struct lrd_namespace, min_blocks) == 64, "line 1");
 static_assert(sizeof(struct lrd_namespace) == 128, "two lines");
@@ -178,7 +181,7 @@ static_assert(sizeof(struct lrd_namespace) == 128, "two lines");
 struct lrd_ns_spec {
     char name[LRD_NAMESPACE_NAME];
     uint32_t policy;
-    uint32_t pad;
+    uint32_t feed_entries;   /* rounded up to a power of two; 0: no change feed */
     uint64_t min_bytes;      /* rounded up to whole blocks */
     uint64_t max_bytes;      /* rounded down; 0: all there is */
     uint64_t default_ttl_ms; /* 0: none */
@@ -281,6 +284,33 @@ struct lrd_departures {
 };
 static_assert(sizeof(struct lrd_departures) == LRD_LINE, "a line");
 
+/* ---- feeds: what changed in a namespace, for those who watch it. A ring for each namespace that was made with one; see feed.h. ---- */
+enum lrd_event {
+    LRD_EVENT_SET = 1,
+    LRD_EVENT_DELETE,  /* also a lease that ended without a value */
+    LRD_EVENT_EVICTED, /* one item: it gave its slot up */
+    LRD_EVENT_BLOCK,   /* a block was freed with what was in it, of which the cause is in `flags`; one event for all its items */
+    LRD_EVENT_RESET,   /* everything before it is gone */
+};
+
+#define LRD_FEED_KEY 32u
+struct lrd_feed_entry {
+    lrd_u64 hash;    /* of the key; 0 for a block or a reset */
+    lrd_u64 version; /* of the item: generation:32 | location:32; 0: it has none any more */
+    lrd_u64 what;    /* enum lrd_event:8 | enum lrd_cause:8 | key_len:16 */
+    lrd_u64 when_ms;
+    lrd_u64 key[LRD_FEED_KEY / 8]; /* if it fits */
+};
+static_assert(sizeof(struct lrd_feed_entry) == LRD_LINE, "a line");
+
+struct lrd_feed {
+    lrd_u64 claimed;   /* entries whose writing has begun */
+    lrd_u64 published; /* entries that are whole; entry i is at i & (entries - 1) */
+    uint64_t pad[6];
+    /* the entries follow */
+};
+static_assert(sizeof(struct lrd_feed) == LRD_LINE, "a line");
+
 /* ---- credit: what a lane may still write into a namespace that refuses eviction. Written by the worker. ---- */
 struct lrd_credit {
     lrd_u64 granted_bytes; /* since the client attached */
@@ -301,12 +331,30 @@ struct lrd_pauses {
 };
 
 /* ---- items ---- */
-enum lrd_item_kind { LRD_ITEM_PLAIN };
+enum lrd_item_kind {
+    LRD_ITEM_PLAIN = 0,
+    /* of a value, any of: */
+    LRD_ITEM_SOFT = 1,    /* one word more: segment time in ms from which the value is stale */
+    LRD_ITEM_LEASED = 2,  /* struct lrd_lease more: somebody is loading a newer value */
+    LRD_ITEM_ALIGNED = 4, /* the value begins at the next multiple of 64 bytes of the arena behind the key; 56 bytes more, wherever that is */
+    /* no value: */
+    LRD_ITEM_ABSENT = 8,  /* the key is known to be absent */
+    LRD_ITEM_LEASE = 9,   /* struct lrd_lease more: somebody is loading the value; a miss to all others */
+    LRD_N_ITEM_KINDS
+};
+
+/* Optional words of an item, between header and key. */
+struct lrd_lease {
+    uint64_t token;       /* no other lease of this segment ever has it */
+    uint64_t holder;      /* lane:32 | its incarnation:32 */
+    uint64_t deadline_ms; /* segment time */
+};
+static_assert(sizeof(struct lrd_lease) == 24, "three words");
 
 struct lrd_item {
     lrd_u64 word0; /* value_len:24 | expires_ms:40; expires_ms is segment time, 0 = never */
     lrd_u64 word1; /* flags:32 | namespace:16 | key_len:12 | kind:4 */
-    /* key, value */
+    /* optional words, key, value: see item.h */
 };
 static_assert(sizeof(struct lrd_item) == 16, "header of an item");
 
@@ -325,7 +373,7 @@ struct lrd_lane_words {
     /* line 0: changes with every record applied */
     lrd_u64 applied;  /* position: every record below is applied; acquire here pairs with the journal's release */
     lrd_u32 woken;    /* futex word: changes when waiters are woken */
-    lrd_u32 pad0;
+    lrd_u32 rung;     /* changes when something happened that this lane's client had set a watch on (LRD_RECORD_WATCH) */
     lrd_u64 discarded; /* records that were refused: malformed, of an older epoch, or without credit */
     uint64_t pad1[5];
     /* line 1: changes rarely, so producers keep it cached */
@@ -369,7 +417,8 @@ struct lrd_journal {
     lrd_u64 sweep_owed;   /* buckets to look at before the sweep may rest */
     lrd_u64 sweeps;       /* completed */
     lrd_u64 sequence;     /* of the block opened last */
-    uint64_t pad2[4];
+    lrd_u64 leases;       /* granted since the segment was made: the last one's token */
+    uint64_t pad2[3];
     struct lrd_step step[LRD_STEPS];
 };
 static_assert(offsetof(struct lrd_journal, faults) == 64, "line 1");
@@ -393,8 +442,40 @@ enum lrd_record_kind {
     LRD_RECORD_NS_CREATE = 3, /* value: struct lrd_ns_spec. No key. */
     LRD_RECORD_NS_RESET = 4,  /* ns. No key, no value. */
     LRD_RECORD_CREDIT = 5,    /* ns; value: struct lrd_credit_ask */
-    LRD_RECORD_MEASURE = 6    /* measure memory (lrd_header.measured). No key, no value. */
+    LRD_RECORD_MEASURE = 6,   /* measure memory (lrd_header.measured). No key, no value. */
+    LRD_RECORD_VIEWS = 7,     /* from here on the writer looks at this lane's pins. No key, no value. */
+    LRD_RECORD_WATCH = 8,     /* ring this lane once when an item with hash_hint changes, or when this namespace's feed moves (value_len 0: item; flags 1: feed). No key. */
+    /* Conditional writes: struct lrd_args stands between header and key; decided when they are applied, with a result (struct lrd_result) if they ask for one. */
+    LRD_RECORD_PUT = 16,      /* a value, under a condition; also one with optional words */
+    LRD_RECORD_INCR = 17,     /* no value */
+    LRD_RECORD_APPEND = 18,   /* value: what is added */
+    LRD_RECORD_PREPEND = 19,
+    LRD_RECORD_TOUCH = 20,    /* expires_ms is the new expiry */
+    LRD_RECORD_DELETE_IF = 21,
+    LRD_RECORD_LEASE = 22,    /* the lease to load the value, if it is missing or stale: expires_ms is the lease's deadline */
+    LRD_RECORD_LEASE_END = 23, /* gives a lease back without a value */
+    LRD_RECORD_NOTHING = 24   /* cells that were reserved and are not needed: stepped over. Nothing of it is looked at. */
 };
+
+enum lrd_condition {
+    LRD_IF_ANY,
+    LRD_IF_ABSENT,  /* no live value */
+    LRD_IF_PRESENT,
+    LRD_IF_VERSION, /* args.version is that of the item */
+    LRD_IF_LEASE    /* args.version is the token of the item's lease, and its deadline has not passed */
+};
+
+#define LRD_INCR_CREATE 1u /* args.flags */
+
+struct lrd_args {
+    uint32_t condition;   /* enum lrd_condition */
+    uint32_t flags;
+    uint64_t version;     /* or token */
+    uint64_t soft_ms;     /* segment time from which the value is stale; with LRD_ITEM_SOFT */
+    int64_t by;           /* of INCR */
+    int64_t initial;      /* of INCR with LRD_INCR_CREATE: the number before `by` is added is this if there is no item */
+};
+static_assert(sizeof(struct lrd_args) == 40, "fixed");
 
 struct lrd_credit_ask {
     uint64_t bytes;   /* that are needed at once */
@@ -402,6 +483,10 @@ struct lrd_credit_ask {
     uint32_t largest; /* bytes of the largest of them */
 };
 static_assert(sizeof(struct lrd_credit_ask) == 16, "fixed");
+
+/* flags of LRD_RECORD_WATCH */
+#define LRD_WATCH_FEED 1u /* when the namespace's feed moves, not for one hash */
+#define LRD_WATCH_BELL 2u /* somebody sleeps on the bell: if the writer has no room left for it, the lane is rung at once */
 
 /* Result of a request. */
 enum lrd_answer {
@@ -411,17 +496,27 @@ enum lrd_answer {
     LRD_ANSWER_NO_QUOTA,   /* minimum or maximum do not fit */
     LRD_ANSWER_TOO_MANY,   /* no room for another namespace, or another that refuses */
     LRD_ANSWER_NO_NS,      /* no such namespace */
-    LRD_ANSWER_FULL,       /* no credit */
-    LRD_ANSWER_MALFORMED
+    LRD_ANSWER_FULL,       /* no credit; no room in a namespace that refuses */
+    LRD_ANSWER_MALFORMED,
+    /* of conditional writes; nothing was changed */
+    LRD_ANSWER_MISSING,    /* there is no item */
+    LRD_ANSWER_PRESENT,    /* there is an item; of a lease: a fresh one */
+    LRD_ANSWER_CHANGED,    /* the version is another one */
+    LRD_ANSWER_OVERFLOW,
+    LRD_ANSWER_NO_NUMBER,
+    LRD_ANSWER_TOO_LARGE,  /* what would come out is larger than the largest item */
+    LRD_ANSWER_HELD,       /* another client has the lease */
+    LRD_ANSWER_VOID,       /* the token is not that of a lease (any more) */
+    LRD_ANSWER_DISCARDED   /* its namespace was reset since the record was written */
 };
 
 /* First bytes of a record; key and value follow at once. Payload never looks like a commit word: those are elsewhere. */
 struct lrd_record {
     uint8_t kind;
-    uint8_t pad0;
+    uint8_t item_kind;   /* of PUT: LRD_ITEM_SOFT, LRD_ITEM_ALIGNED, or LRD_ITEM_ABSENT; else 0 */
     uint16_t ns;
     uint16_t key_len;
-    uint16_t pad1;
+    uint16_t result;     /* of conditional writes: where the result goes, + 1; 0: nobody wants it */
     uint32_t value_len;
     uint32_t flags;
     uint32_t epoch;      /* the namespace's, loaded before the claim */
@@ -455,6 +550,32 @@ static_assert(sizeof(struct lrd_lane_stats) == LRD_LINE, "a line");
 #define LRD_SAMPLES 1024u
 #define LRD_SAMPLE_EACH 16u
 
+/* The result of a conditional write. The writer stores it before the intent that passes the record; it means something once the applied position has passed it. If the worker is
+ * killed in between, the next one decides anew and stores it again. The client keeps who uses which (libclient/result.c); the writer stores where it is told. */
+struct lrd_result {
+    lrd_u64 position; /* of the record */
+    lrd_u64 answer;   /* enum lrd_answer */
+    lrd_u64 version;  /* of the item as it is now, or as it stopped the write; of a lease the token; 0: none */
+    lrd_u64 number;   /* of INCR: what came out; of a lease that is HELD its deadline */
+};
+static_assert(sizeof(struct lrd_result) == 32, "two in a line");
+#define LRD_RESULTS 1024u
+
+/* A view's claim on a block: generation:32 | block + 1:32; 0: free. The client stores it, the writer exchanges it for LRD_PIN_REVOKED when it cannot wait any longer (pins.h). */
+#define LRD_PINS 64u
+#define LRD_PIN_REVOKED UINT64_MAX
+
+/* How long calls took, ns: steps of 1/32. By the client; threads may lose each other's counts. */
+#define LRD_LATENCY_BITS 5u
+#define LRD_LATENCY_COUNTERS ((LRD_HISTOGRAM_VALUE_BITS - LRD_LATENCY_BITS + 1) << LRD_LATENCY_BITS)
+#define LRD_LATENCIES 8u /* enum larder_op */
+struct lrd_latency {
+    lrd_u64 max_ns;
+    lrd_u64 sum_ns;
+    lrd_u64 pad[6];
+    lrd_u32 n[LRD_LATENCY_COUNTERS];
+};
+
 struct lrd_lane {
     /* line 0: fixed by the daemon before the client sees it, for people who look; nobody relies on it */
     uint64_t magic;
@@ -466,7 +587,9 @@ struct lrd_lane {
     unsigned char pad1[56];
     /* line 2: waiters */
     lrd_u32 waiting; /* set by who sleeps on lane_words.woken, taken by the writer */
-    unsigned char pad2[60];
+    lrd_u32 armed;   /* LRD_ARMED_...: the writer rings the bell, the connection this client attached by (wait.h), once; then it takes the bit away */
+    lrd_u64 armed_position; /* with LRD_ARMED_POSITION: when this one is applied */
+    unsigned char pad2[48];
     /* line 3: the result of the last request, written by the writer before the applied position passes it */
     lrd_u64 answer_position; /* of the record */
     lrd_u64 answer;          /* enum lrd_answer */
@@ -479,22 +602,35 @@ struct lrd_lane {
     /* line 22 */
     lrd_u64 samples; /* ever written */
     unsigned char pad4[56];
-    unsigned char rest[LRD_PAGE - 23 * 64];
+    /* line 23: views */
+    lrd_u64 pins_taken; /* bit i: pin[i] may be in use; set before it is stored. What has no bit is not looked at */
+    lrd_u64 views;      /* not 0: this client has views; said before LRD_RECORD_VIEWS, for the next worker. 2: it has been answered */
+    unsigned char pad5[48];
+    unsigned char rest[LRD_PAGE - 24 * 64];
     lrd_u64 sample[LRD_SAMPLES];
+    lrd_u64 pin[LRD_PINS];
+    unsigned char rest2[LRD_PAGE - LRD_PINS * 8];
+    struct lrd_result result[LRD_RESULTS];
+    struct lrd_latency latency[LRD_LATENCIES];
+    unsigned char rest3[9 * LRD_PAGE - LRD_LATENCIES * sizeof(struct lrd_latency)];
 };
+#define LRD_ARMED_POSITION 1u
+#define LRD_ARMED_WATCH 2u /* when lane_words.rung changes */
 static_assert(offsetof(struct lrd_lane, tail) == 64, "line 1");
 static_assert(offsetof(struct lrd_lane, waiting) == 128, "line 2");
 static_assert(offsetof(struct lrd_lane, answer_position) == 192, "line 3");
 static_assert(offsetof(struct lrd_lane, stats) == 256, "line 4");
 static_assert(offsetof(struct lrd_lane, taken_bytes) == 20 * 64, "line 20");
 static_assert(offsetof(struct lrd_lane, samples) == 22 * 64, "line 22");
-static_assert(sizeof(struct lrd_lane) == 3 * LRD_PAGE, "three pages");
+static_assert(offsetof(struct lrd_lane, pins_taken) == 23 * 64, "line 23");
+static_assert(offsetof(struct lrd_lane, pin) == 3 * LRD_PAGE && offsetof(struct lrd_lane, result) == 4 * LRD_PAGE, "pages");
+static_assert(sizeof(struct lrd_lane) == 21 * LRD_PAGE, "21 pages");
 
 /* Changes when a struct does; the version says it to people, the hash to programs built from different trees. */
 #define LRD_LAYOUT_HASH                                                                                                          \
     ((uint32_t)(LRD_LAYOUT_VERSION * 2654435761u + sizeof(struct lrd_header) * 31u + sizeof(struct lrd_namespace) * 37u +        \
                 sizeof(struct lrd_bucket) * 41u + sizeof(struct lrd_descriptor) * 43u + sizeof(struct lrd_item) * 47u +          \
                 sizeof(struct lrd_lane_words) * 53u + sizeof(struct lrd_journal) * 59u + sizeof(struct lrd_record) * 61u +       \
-                sizeof(struct lrd_lane) * 67u + sizeof(struct lrd_ns_spec) * 79u + sizeof(struct lrd_lane_credit) * 83u + (unsigned)LRD_N_COUNTERS * 71u + LRD_N_PARTS * 73u))
+                sizeof(struct lrd_lane) * 67u + sizeof(struct lrd_ns_spec) * 79u + sizeof(struct lrd_lane_credit) * 83u + sizeof(struct lrd_args) * 89u + sizeof(struct lrd_feed_entry) * 97u + (unsigned)LRD_N_COUNTERS * 71u + LRD_N_PARTS * 73u))
 
 #endif

@@ -3,7 +3,9 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "shm/feed.h"
 #include "shm/units.h"
 
 static const char *const policies[LRD_N_POLICIES] = {"evict", "fifo", "refuse"};
@@ -23,9 +25,9 @@ bool lrd_ns_client_may_add(const struct lrd_reader *r, const struct lrd_ns_spec 
 
 /* ---- parsing ---- */
 
-enum word { WORD_POLICY, WORD_MIN, WORD_MAX, WORD_TTL, WORD_RESET_EVERY, N_WORDS };
+enum word { WORD_POLICY, WORD_MIN, WORD_MAX, WORD_TTL, WORD_RESET_EVERY, WORD_FEED, N_WORDS };
 
-static const char *const words[N_WORDS] = {"policy", "min", "max", "ttl", "reset-every"};
+static const char *const words[N_WORDS] = {"policy", "min", "max", "ttl", "reset-every", "feed"};
 
 #define PART_BYTES 64u /* of an option; none that is right is longer */
 
@@ -73,6 +75,16 @@ static bool take_policy(struct parse *p, const char *value)
 
 static bool take_time(const char *value, uint64_t *ms) { return lrd_ms_parse(value, ms) && *ms > 0 && *ms <= LRD_NS_MS_MAX; }
 
+static bool take_entries(const char *value, uint32_t *entries)
+{
+    char *end;
+    if (*value < '0' || *value > '9')
+        return false;
+    unsigned long n = strtoul(value, &end, 10);
+    *entries = (uint32_t)n;
+    return *end == '\0' && n > 0 && n <= LRD_FEED_MOST;
+}
+
 static bool take_value(struct parse *p, enum word word, const char *value)
 {
     switch (word) {
@@ -86,6 +98,8 @@ static bool take_value(struct parse *p, enum word word, const char *value)
         return take_time(value, &p->spec->default_ttl_ms);
     case WORD_RESET_EVERY:
         return take_time(value, &p->spec->reset_every_ms);
+    case WORD_FEED:
+        return take_entries(value, &p->spec->feed_entries);
     case N_WORDS:
         break;
     }
@@ -95,6 +109,7 @@ static bool take_value(struct parse *p, enum word word, const char *value)
 static const char *expectation(enum word word)
 {
     return word == WORD_POLICY                       ? "evict, fifo or refuse"
+           : word == WORD_FEED                    ? "how many entries its change feed has, from 1 to 67108864, for example 4096"
            : word == WORD_MIN || word == WORD_MAX ? "bytes or a number with K, M, G or T, for example 64M"
                                                      : "a number with ms, s, m, h or d, from 1ms to 3650d, for example 30m";
 }
@@ -115,7 +130,7 @@ static bool take_option(struct parse *p, const char *text, size_t n)
             return true;
         return complain(p, "\"%s\" does not do: say %s", quoted, expectation((enum word)i));
     }
-    return complain(p, "\"%s\" is no option of a namespace: there are policy=, min=, max=, ttl= and reset-every=", quoted);
+    return complain(p, "\"%s\" is no option of a namespace: there are policy=, min=, max=, ttl=, reset-every= and feed=", quoted);
 }
 
 /* What the options say about each other. */

@@ -22,6 +22,7 @@
 #include "shm/segment.h"
 
 #define LRD_NS_BLOCKS_LEAST 4u                    /* that a namespace's maximum is: an open block for each queue, and one to reclaim while one is filled */
+#define LRD_FEED_CLIENTS_PART 4u                  /* the feeds of all namespaces that clients made are at most that part of the space for feeds */
 #define LRD_NS_MS_MAX (UINT64_C(3650) * 86400000) /* of ttl and reset-every; with what the clock says it stays below LRD_EXPIRES_MAX for 24 years */
 
 /* ---- reading half ---- */
@@ -57,7 +58,7 @@ bool lrd_ns_client_may_add(const struct lrd_reader *r, const struct lrd_ns_spec 
 
 /* ---- as text ---- */
 
-#define LRD_NS_SPEC_SYNTAX "NAME[,policy=evict|fifo|refuse][,min=SIZE][,max=SIZE][,ttl=TIME][,reset-every=TIME]"
+#define LRD_NS_SPEC_SYNTAX "NAME[,policy=evict|fifo|refuse][,min=SIZE][,max=SIZE][,ttl=TIME][,reset-every=TIME][,feed=N]"
 
 /* LRD_NS_SPEC_SYNTAX into *spec. Sizes are bytes or have K, M, G or T behind them, times have ms, s, m, h or d. False: why is a line without its end that names the
  * namespace, what is wrong and what would be right. Whether it fits into a segment is another question. */
@@ -72,7 +73,7 @@ const char *lrd_policy_text(uint32_t policy);
  *
  *   OK          *ns is it
  *   EXISTS      there is one of that name, and it was made differently. Nothing changed.
- *   NO_QUOTA    its minimum, or its maximum, does not fit
+ *   NO_QUOTA    its minimum, its maximum, or its feed does not fit
  *   TOO_MANY    all indexes, or all accounts of namespaces that refuse, are taken
  *   MALFORMED   *spec contradicts itself, or its name is none */
 enum lrd_answer lrd_ns_add(struct lrd_store *s, const struct lrd_ns_spec *spec, uint32_t *ns, char *why, size_t why_bytes);

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "shm/feed.h"
 #include "shm/namespace.h"
 #include "shm/units.h"
 
@@ -10,6 +11,7 @@ struct place {
     struct lrd_namespace *all;
     uint32_t n_blocks;
     uint32_t block_shift;
+    uint32_t feed_pages;
     char *why;
     size_t why_bytes;
 };
@@ -53,6 +55,8 @@ static enum lrd_answer check(const struct place *p, const struct lrd_ns_spec *sp
         return say(p, spec, LRD_ANSWER_MALFORMED, "there is no policy %u", spec->policy);
     if (spec->default_ttl_ms > LRD_NS_MS_MAX || spec->reset_every_ms > LRD_NS_MS_MAX)
         return say(p, spec, LRD_ANSWER_MALFORMED, "a time is longer than 3650 days");
+    if (spec->feed_entries > LRD_FEED_MOST)
+        return say(p, spec, LRD_ANSWER_MALFORMED, "a change feed has at most %u entries", LRD_FEED_MOST);
     if (spec->max_bytes != 0 && spec->min_bytes > spec->max_bytes)
         return say(p, spec, LRD_ANSWER_MALFORMED, "its minimum is more than its maximum");
     if (spec->policy == LRD_POLICY_REFUSE && (spec->min_bytes == 0 || (spec->max_bytes != 0 && spec->max_bytes != spec->min_bytes)))
@@ -94,6 +98,35 @@ static enum lrd_answer check_quota(const struct place *p, const struct lrd_ns_sp
     return LRD_ANSWER_OK;
 }
 
+/* ---- its feed ---- */
+
+/* Namespaces are never dropped: what lies behind the last feed is free, and was never written to. self as above. */
+static enum lrd_answer place_feed(const struct place *p, const struct lrd_ns_spec *spec, uint32_t self, bool by_client, uint64_t *feed)
+{
+    char a[16], b[24];
+    uint32_t entries = lrd_feed_round(spec->feed_entries);
+    uint64_t pages = lrd_feed_pages(entries), end = 0, of_clients = 0;
+    *feed = 0;
+    if (entries == 0)
+        return LRD_ANSWER_OK;
+    for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
+        uint64_t word = lrd_load_relaxed(&p->all[ns].feed);
+        if (ns == self || !is_live(&p->all[ns]) || word == 0)
+            continue;
+        uint64_t n = lrd_feed_pages(lrd_feed_entries(word)), last = lrd_feed_page(word) + n;
+        end = last > end ? last : end;
+        of_clients += lrd_load_relaxed(&p->all[ns].by_client) != 0 ? n : 0;
+    }
+    uint64_t left = p->feed_pages > end ? p->feed_pages - end : 0, share = p->feed_pages / LRD_FEED_CLIENTS_PART;
+    if (by_client && share < of_clients + left)
+        left = share > of_clients ? share - of_clients : 0;
+    if (pages > left)
+        return say(p, spec, LRD_ANSWER_NO_QUOTA, "a change feed of %u entries takes %s, and %s are left for it: raise --feeds", entries, lrd_size_text(pages * LRD_PAGE, a),
+                   lrd_size_exact_text(left * LRD_PAGE, b));
+    *feed = lrd_feed_make(entries, (uint32_t)end);
+    return LRD_ANSWER_OK;
+}
+
 /* An account that no namespace has; LRD_NO_CREDIT: all are taken. self as above. */
 static uint32_t free_account(const struct place *p, uint32_t self)
 {
@@ -119,8 +152,9 @@ static enum lrd_answer take_account(const struct place *p, const struct lrd_ns_s
 
 /* ---- making ---- */
 
-static void fill(struct lrd_namespace *n, const struct lrd_ns_spec *spec, struct quota q, uint32_t account)
+static void fill(struct lrd_namespace *n, const struct lrd_ns_spec *spec, struct quota q, uint32_t account, uint64_t feed)
 {
+    lrd_store_relaxed(&n->feed, feed);
     lrd_store_relaxed(&n->default_ttl_ms, spec->default_ttl_ms);
     lrd_store32_relaxed(&n->policy, spec->policy);
     lrd_store32_relaxed(&n->credit, account);
@@ -133,11 +167,11 @@ static void fill(struct lrd_namespace *n, const struct lrd_ns_spec *spec, struct
     lrd_store_relaxed(&n->reset_ns, 0);
 }
 
-static void make(struct lrd_namespace *n, const struct lrd_ns_spec *spec, struct quota q, uint32_t account, bool by_client)
+static void make(struct lrd_namespace *n, const struct lrd_ns_spec *spec, struct quota q, uint32_t account, uint64_t feed, bool by_client)
 {
     memset(n->name, 0, sizeof n->name);
     memcpy(n->name, spec->name, strlen(spec->name));
-    fill(n, spec, q, account);
+    fill(n, spec, q, account, feed);
     lrd_store_relaxed(&n->by_client, by_client);
     /* An index that was used before has items of that life in the arena: they are of an older epoch. 0 is nobody's. */
     uint32_t epoch = lrd_load32_relaxed(&n->epoch) + 1;
@@ -155,7 +189,8 @@ static uint32_t find(const struct place *p, const char *name)
 static bool is_same(const struct lrd_namespace *n, const struct lrd_ns_spec *spec, struct quota q)
 {
     return lrd_load32_relaxed(&n->policy) == spec->policy && lrd_load_relaxed(&n->min_blocks) == q.min && lrd_load_relaxed(&n->max_blocks) == q.max &&
-           lrd_load_relaxed(&n->default_ttl_ms) == spec->default_ttl_ms && lrd_load_relaxed(&n->reset_every_ms) == spec->reset_every_ms;
+           lrd_load_relaxed(&n->default_ttl_ms) == spec->default_ttl_ms && lrd_load_relaxed(&n->reset_every_ms) == spec->reset_every_ms &&
+           lrd_feed_entries(lrd_load_relaxed(&n->feed)) == lrd_feed_round(spec->feed_entries);
 }
 
 static uint32_t free_index(const struct place *p)
@@ -170,6 +205,7 @@ static uint32_t free_index(const struct place *p)
 static enum lrd_answer add(const struct place *p, const struct lrd_ns_spec *spec, const uint32_t *limit, uint32_t *ns)
 {
     uint32_t account;
+    uint64_t feed;
     enum lrd_answer answer = check(p, spec);
     if (answer != LRD_ANSWER_OK)
         return answer;
@@ -183,19 +219,21 @@ static enum lrd_answer add(const struct place *p, const struct lrd_ns_spec *spec
     answer = check_quota(p, spec, q, LRD_NS_NOWHERE);
     if (answer == LRD_ANSWER_OK)
         answer = take_account(p, spec, LRD_NS_NOWHERE, &account);
+    if (answer == LRD_ANSWER_OK)
+        answer = place_feed(p, spec, LRD_NS_NOWHERE, limit != NULL, &feed);
     if (answer != LRD_ANSWER_OK)
         return answer;
     uint32_t at = free_index(p);
     if (at == LRD_NS_NOWHERE)
         return say(p, spec, LRD_ANSWER_TOO_MANY, "there are %u namespaces, and there cannot be more", LRD_NS_NOWHERE);
-    make(&p->all[at], spec, q, account, limit != NULL);
+    make(&p->all[at], spec, q, account, feed, limit != NULL);
     *ns = at;
     return LRD_ANSWER_OK;
 }
 
 static struct place place_of(struct lrd_store *s, char *why, size_t why_bytes)
 {
-    return (struct place){.all = s->namespaces, .n_blocks = s->r.n_blocks, .block_shift = s->r.block_shift, .why = why, .why_bytes = why_bytes};
+    return (struct place){.all = s->namespaces, .n_blocks = s->r.n_blocks, .block_shift = s->r.block_shift, .feed_pages = s->r.geometry.feed_pages, .why = why, .why_bytes = why_bytes};
 }
 
 enum lrd_answer lrd_ns_add(struct lrd_store *s, const struct lrd_ns_spec *spec, uint32_t *ns, char *why, size_t why_bytes)
@@ -215,12 +253,13 @@ enum lrd_answer lrd_ns_add_for_client(struct lrd_store *s, const struct lrd_ns_s
 void lrd_ns_format(struct lrd_namespace all[LRD_NAMESPACES], uint32_t n_blocks)
 {
     const struct lrd_ns_spec spec = {.name = "default"};
-    make(&all[0], &spec, (struct quota){0, n_blocks}, LRD_NO_CREDIT, false);
+    make(&all[0], &spec, (struct quota){0, n_blocks}, LRD_NO_CREDIT, 0, false);
 }
 
 static enum lrd_answer change_default(const struct place *p, const struct lrd_ns_spec *spec)
 {
     uint32_t account;
+    uint64_t feed;
     struct quota q = round_to_blocks(p, spec);
     enum lrd_answer answer = check(p, spec);
     if (answer == LRD_ANSWER_OK)
@@ -228,7 +267,9 @@ static enum lrd_answer change_default(const struct place *p, const struct lrd_ns
     if (answer == LRD_ANSWER_OK)
         answer = take_account(p, spec, 0, &account);
     if (answer == LRD_ANSWER_OK)
-        fill(&p->all[0], spec, q, account);
+        answer = place_feed(p, spec, 0, false, &feed);
+    if (answer == LRD_ANSWER_OK)
+        fill(&p->all[0], spec, q, account, feed);
     return answer;
 }
 
@@ -258,7 +299,7 @@ enum lrd_answer lrd_ns_configure(struct lrd_store *s, const struct lrd_ns_spec *
 enum lrd_answer lrd_ns_plan(const struct lrd_geometry *g, const struct lrd_ns_spec *specs, uint32_t n_specs, struct lrd_namespace all[LRD_NAMESPACES], char *why,
                             size_t why_bytes)
 {
-    struct place p = {.all = all, .n_blocks = g->n_blocks, .block_shift = g->block_shift, .why = why, .why_bytes = why_bytes};
+    struct place p = {.all = all, .n_blocks = g->n_blocks, .block_shift = g->block_shift, .feed_pages = g->feed_pages, .why = why, .why_bytes = why_bytes};
     memset(all, 0, LRD_NAMESPACES * sizeof *all);
     lrd_ns_format(all, g->n_blocks);
     return configure(&p, specs, n_specs);

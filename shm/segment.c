@@ -58,7 +58,8 @@ enum lrd_segment_state lrd_reader_init(struct lrd_reader *r, const void *base, s
     const void *departures = part_at(h, b, LRD_PART_DEPARTURES, n, sizeof(struct lrd_departures) + (uint64_t)g.n_departures * sizeof(struct lrd_departure));
     const void *table = part_at(h, b, LRD_PART_TABLE, n, (uint64_t)g.n_pairs * 2 * sizeof(struct lrd_bucket));
     const void *arena = part_at(h, b, LRD_PART_ARENA, n, (uint64_t)g.n_blocks << g.block_shift);
-    if (!namespaces || !counters || !lanes || !journal || !credits || !pauses || !departures || !block_words || !descriptors || !table || !arena)
+    const void *feeds = part_at(h, b, LRD_PART_FEEDS, n, (uint64_t)g.feed_pages * LRD_PAGE);
+    if (!feeds || !namespaces || !counters || !lanes || !journal || !credits || !pauses || !departures || !block_words || !descriptors || !table || !arena)
         return LRD_SEGMENT_DAMAGED;
 
     *r = (struct lrd_reader){
@@ -82,6 +83,7 @@ enum lrd_segment_state lrd_reader_init(struct lrd_reader *r, const void *base, s
         .credits = credits,
         .pauses = pauses,
         .departures = departures,
+        .feeds = feeds,
         .geometry = g,
     };
     return LRD_SEGMENT_GOOD;

@@ -33,6 +33,7 @@ struct lrd_reader {
     const struct lrd_lane_credit *credits;
     const struct lrd_pauses *pauses;
     const struct lrd_departures *departures;
+    const unsigned char *feeds;
     struct lrd_geometry geometry; /* a copy, checked against the mapping */
 };
 
@@ -49,6 +50,7 @@ struct lrd_store {
     struct lrd_lane_credit *credits;
     struct lrd_pauses *pauses;
     struct lrd_departures *departures;
+    unsigned char *feeds;
     struct lrd_bucket *buckets;
     unsigned char *arena;
     unsigned char *base;
@@ -97,6 +99,8 @@ struct lrd_plan {
     uint32_t ring_bytes;    /* cells of one lane; rounded up to a power of two; raised to twice the largest item */
     uint32_t block_shift;   /* 0: chosen from the arena's size */
     uint32_t n_blocks;      /* 0: as many as fit; else at most so many, LRD_BLOCKS_LEAST or more, and the rest of the memory is left to the table */
+    uint32_t view_ms;       /* geometry.view_ms */
+    uint64_t feed_bytes;    /* for all change feeds together */
 };
 
 /* Reckons sizes and offsets. 0; -EINVAL: too little memory for a table and 8 blocks (the smallest that works is in *least_bytes). Pure. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "shm/feed.h"
 #include "shm/item.h"
 #include "shm/namespace.h"
 
@@ -57,6 +58,7 @@ void lrd_segment_lay(const struct lrd_geometry *g, struct lrd_part parts[LRD_N_P
     off = lay(&parts[LRD_PART_JOURNAL], off, sizeof(struct lrd_journal), LRD_PAGE);
     off = lay(&parts[LRD_PART_PAUSES], off, sizeof(struct lrd_pauses), LRD_PAGE);
     off = lay(&parts[LRD_PART_DEPARTURES], off, sizeof(struct lrd_departures) + (uint64_t)g->n_departures * sizeof(struct lrd_departure), LRD_PAGE);
+    off = lay(&parts[LRD_PART_FEEDS], off, (uint64_t)g->feed_pages * LRD_PAGE, LRD_PAGE);
     off = lay(&parts[LRD_PART_BLOCK_WORDS], off, g->n_blocks * sizeof(lrd_u64), LRD_PAGE);
     off = lay(&parts[LRD_PART_DESCRIPTORS], off, g->n_blocks * sizeof(struct lrd_descriptor), LRD_PAGE);
     off = lay(&parts[LRD_PART_TABLE], off, (uint64_t)g->n_pairs * 2 * sizeof(struct lrd_bucket), align);
@@ -96,6 +98,8 @@ static int plan_for(const struct lrd_plan *plan, struct lrd_geometry *g, struct 
     g->reserve_bytes = memory;
     g->n_lanes = plan->n_lanes;
     g->average_item = plan->average_item;
+    g->feed_pages = (uint32_t)((plan->feed_bytes + LRD_PAGE - 1) / LRD_PAGE) + 1; /* never empty: every part has an offset of its own */
+    g->view_ms = plan->view_ms;
     g->granule_shift = 3;
     while ((memory - 1) >> 32 >= UINT64_C(1) << g->granule_shift)
         g->granule_shift++;
@@ -157,10 +161,9 @@ static void fill_store(struct lrd_store *s, void *base)
 {
     unsigned char *b = base;
     const struct lrd_part *parts = s->header->parts;
-    void *const at[LRD_N_PARTS] = {
-        b + parts[0].off, b + parts[1].off, b + parts[2].off, b + parts[3].off, b + parts[4].off,
-        b + parts[5].off, b + parts[6].off, b + parts[7].off, b + parts[8].off, b + parts[9].off, b + parts[10].off, b + parts[11].off,
-    };
+    void *at[LRD_N_PARTS];
+    for (unsigned i = 0; i < LRD_N_PARTS; i++)
+        at[i] = b + parts[i].off;
     s->base = b;
     s->namespaces = at[LRD_PART_NAMESPACES];
     s->counters = at[LRD_PART_COUNTERS];
@@ -169,6 +172,7 @@ static void fill_store(struct lrd_store *s, void *base)
     s->journal = at[LRD_PART_JOURNAL];
     s->pauses = at[LRD_PART_PAUSES];
     s->departures = at[LRD_PART_DEPARTURES];
+    s->feeds = at[LRD_PART_FEEDS];
     s->block_words = at[LRD_PART_BLOCK_WORDS];
     s->descriptors = at[LRD_PART_DESCRIPTORS];
     s->buckets = at[LRD_PART_TABLE];
@@ -236,6 +240,9 @@ void lrd_segment_clear(struct lrd_store *s)
             lrd_store_release(&s->buckets[b].slot[i], 0);
         lrd_store_release(&s->buckets[b].displaced, 0);
     }
+    for (uint32_t ns = 0; ns < LRD_NAMESPACES; ns++)
+        if (lrd_feed_has(s, ns))
+            lrd_feed_note_now(s, &(struct lrd_note){.ns = ns, .event = LRD_EVENT_RESET, .cause = LRD_CAUSE_EVICTED, .now_ms = lrd_load_relaxed(&s->header->heartbeat_ms)});
     lrd_store_relaxed(&s->counters[LRD_C_slots_used], 0);
     lrd_store_relaxed(&s->journal->sweep_cursor, 0);
     lrd_store_relaxed(&s->journal->sweep_owed, 0);

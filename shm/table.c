@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "shm/departures.h"
+#include "shm/feed.h"
 #include "shm/journal.h"
 #include "shm/testpoint.h"
 
@@ -53,7 +54,7 @@ static bool is_key(const struct lrd_table *t, uint64_t slot, uint32_t ns, const 
 {
     const struct lrd_item *item = lrd_arena_item(&t->s->r, slot);
     struct lrd_item_head h = lrd_item_load(item);
-    return lrd_item_key_len(h) == key_len && lrd_item_ns(h) == ns && memcmp(lrd_item_key(item), key, key_len) == 0;
+    return lrd_item_key_len(h) == key_len && lrd_item_ns(h) == ns && memcmp(lrd_item_key_of(item, h), key, key_len) == 0;
 }
 
 /* ---- steps ---- */
@@ -136,6 +137,49 @@ static void note_dead(struct lrd_table *t, uint32_t bucket, uint32_t idx)
     if (lrd_freed_cause(freed) == LRD_CAUSE_EXPIRED && lrd_slot_generation(slot) == ((generation - 1) & LRD_GENERATION_MASK))
         lrd_depart(t->s, lrd_departure_who(home_of(t, bucket, slot), lrd_slot_tag(slot), lrd_freed_ns(freed), LRD_CAUSE_EXPIRED, lrd_table_count(t, bucket, idx) > 0),
                    lrd_departure_when(lrd_freed_ms(freed), 0));
+}
+
+/* ---- the feed ---- */
+
+/* The item whose bytes lie at `location` is what its key has from now on. A placeholder is a miss before and after, and a stale value with a lease is the value it was. */
+static void note_put(struct lrd_table *t, const struct lrd_new_item *item, uint64_t now_ms)
+{
+    if (!lrd_feed_has(t->s, item->ns))
+        return;
+    const struct lrd_reader *r = &t->s->r;
+    uint32_t kind = lrd_item_kind(lrd_item_load((const struct lrd_item *)(const void *)(r->arena + ((uint64_t)item->location << r->granule_shift))));
+    if (lrd_item_has_lease(kind))
+        return;
+    uint32_t generation = lrd_block_word_generation(lrd_load_relaxed(&t->s->block_words[item->location >> r->location_shift]));
+    const struct lrd_note note = {
+        .ns = item->ns,
+        .event = lrd_item_is_value(kind) ? LRD_EVENT_SET : LRD_EVENT_DELETE,
+        .key_len = item->key_len,
+        .key = item->key,
+        .hash = item->hash,
+        .version = lrd_item_is_value(kind) ? (uint64_t)generation << 32 | item->location : 0,
+        .now_ms = now_ms,
+    };
+    lrd_feed_note(t->s, t->j, &note);
+}
+
+static void note_gone(struct lrd_table *t, uint32_t ns, const void *key, uint32_t key_len, uint64_t hash, enum lrd_event event, enum lrd_cause cause, uint64_t now_ms)
+{
+    const struct lrd_note note = {.ns = ns, .event = event, .cause = cause, .key_len = key_len, .key = key, .hash = hash, .now_ms = now_ms};
+    if (lrd_feed_has(t->s, ns))
+        lrd_feed_note(t->s, t->j, &note);
+}
+
+static void note_victim(struct lrd_table *t, uint64_t slot, uint64_t now_ms)
+{
+    uint32_t ns = ns_of(t, slot);
+    if (!lrd_feed_has(t->s, ns))
+        return;
+    const struct lrd_item *item = lrd_arena_item(&t->s->r, slot);
+    struct lrd_item_head h = lrd_item_load(item);
+    const unsigned char *key = lrd_item_key_of(item, h);
+    if (lrd_item_kind(h) != LRD_ITEM_LEASE)
+        note_gone(t, ns, key, lrd_item_key_len(h), lrd_hash(t->s->r.hash_seed, ns, key, lrd_item_key_len(h)), LRD_EVENT_EVICTED, LRD_CAUSE_NO_ROOM, now_ms);
 }
 
 /* ---- finding ---- */
@@ -304,6 +348,7 @@ static uint32_t step_victim(struct lrd_table *t, struct place at, uint64_t now_m
 {
     uint64_t victim = load_slot(t, at.bucket, at.idx);
     depart(t, at.bucket, at.idx, LRD_CAUSE_NO_ROOM, now_ms);
+    note_victim(t, victim, now_ms);
     step_live(t, victim, -1);
     step_count_ns(t, ns_of(t, victim), LRD_C_no_room);
     return lrd_arena_block(&t->s->r, victim);
@@ -312,9 +357,10 @@ static uint32_t step_victim(struct lrd_table *t, struct place at, uint64_t now_m
 /* There is no slot for it: as if it had been put and replaced at once. */
 static void step_lost(struct lrd_table *t, const struct lrd_new_item *item, uint32_t home, uint64_t now_ms)
 {
-    uint64_t expires_ms = lrd_item_expires_ms(lrd_item_load((const struct lrd_item *)(const void *)item->key - 1));
+    uint64_t expires_ms = lrd_item_expires_ms(lrd_item_load((const struct lrd_item *)(const void *)(t->s->arena + ((uint64_t)item->location << t->s->r.granule_shift))));
     lrd_depart(t->s, lrd_departure_who(home, lrd_hash_tag(item->hash), item->ns, LRD_CAUSE_NO_ROOM, false),
                lrd_departure_when(now_ms, lrd_ttl_left_make(expires_ms, now_ms)));
+    note_gone(t, item->ns, item->key, item->key_len, item->hash, LRD_EVENT_EVICTED, LRD_CAUSE_NO_ROOM, now_ms);
     step_count_ns(t, item->ns, LRD_C_no_room);
 }
 
@@ -340,6 +386,7 @@ static uint32_t insert(struct lrd_table *t, const struct lrd_new_item *item, uin
     c[n++] = (struct change){.at = at, .old = load_slot(t, at.bucket, at.idx), .slot = slot_for(t, item, at.displacement), .home = home};
     step_changes(t, c, n);
     step_live(t, slot_for(t, item, 0), 1);
+    note_put(t, item, now_ms);
     return emptied;
 }
 
@@ -350,6 +397,7 @@ uint32_t lrd_table_put(struct lrd_table *t, const struct lrd_new_item *item, uin
     if (!locate(t, item->ns, item->key, item->key_len, item->hash, &at))
         return insert(t, item, now_ms);
     step_live(t, slot_for(t, item, 0), 1);
+    note_put(t, item, now_ms);
     return overwrite(t, item, at);
 }
 
@@ -369,11 +417,18 @@ bool lrd_table_delete(struct lrd_table *t, uint32_t ns, const void *key, uint32_
         return false;
     uint64_t slot = load_slot(t, at.bucket, at.idx);
     depart(t, at.bucket, at.idx, LRD_CAUSE_DELETED, now_ms);
+    note_gone(t, ns, key, key_len, hash, LRD_EVENT_DELETE, LRD_CAUSE_DELETED, now_ms);
     step_live(t, slot, -1);
     step_count_ns(t, ns, LRD_C_deletes);
     step_clear(t, at.bucket, at.idx);
     *emptied = lrd_arena_block(&t->s->r, slot);
     return true;
+}
+
+uint64_t lrd_table_slot(const struct lrd_table *t, uint32_t ns, const void *key, uint32_t key_len, uint64_t hash)
+{
+    struct place at;
+    return locate(t, ns, key, key_len, hash, &at) ? load_slot(t, at.bucket, at.idx) : 0;
 }
 
 /* ---- by location ---- */

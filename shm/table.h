@@ -37,7 +37,12 @@ static inline uint32_t lrd_displaced_count(uint64_t word, uint32_t displacement,
     return (uint32_t)(word >> lrd_displaced_shift(displacement, tag)) & 15;
 }
 
-enum lrd_outcome { LRD_FOUND, LRD_ABSENT, LRD_TOO_SMALL };
+enum lrd_outcome {
+    LRD_FOUND,
+    LRD_ABSENT,
+    LRD_TOO_SMALL,
+    LRD_KNOWN_ABSENT /* there is an item that says that there is no value */
+};
 
 /* A get: what is asked, and what came out. */
 struct lrd_get {
@@ -52,6 +57,8 @@ struct lrd_get {
     struct lrd_item_head head;
     uint64_t slot;
     uint64_t block_word;
+    const lrd_u64 *place; /* of the slot */
+    struct lrd_item_words words; /* optional ones: only if the head's kind is not plain; also if it is LRD_ITEM_LEASE, and the outcome LRD_ABSENT */
     uint32_t lines;    /* buckets looked at, in the last attempt */
     uint32_t restarts;
 };
@@ -94,9 +101,32 @@ static inline const lrd_u64 *lrd_table_matched(const struct lrd_bucket *b, uint3
 
 enum lrd_look { LRD_LOOK_NEXT, LRD_LOOK_AGAIN, LRD_LOOK_DONE };
 
-/* One slot with our tag. Copies first, believes afterwards: every outcome that is taken from item bytes stands only if the block word is the same after. */
+/* An item of our namespace and key length that is not plain. Believed only after the block word was looked at again, like all that comes from the item's bytes. */
+__attribute__((noinline, unused)) static enum lrd_look lrd_table_look_other(const struct lrd_reader *r, uint64_t off, struct lrd_item_head head, struct lrd_get *get, enum lrd_outcome *outcome)
+{
+    const struct lrd_item *item = (const struct lrd_item *)(const void *)(r->arena + off);
+    uint32_t kind = lrd_item_kind(head), key_len = lrd_item_key_len(head), value_len = lrd_item_value_len(head);
+    if (kind >= LRD_N_ITEM_KINDS || lrd_item_used(kind, key_len, value_len) > r->arena_bytes - off || !lrd_racy_equal(lrd_item_key_of(item, head), get->key, key_len))
+        return LRD_LOOK_NEXT;
+    uint64_t expires_ms = lrd_item_expires_ms(head);
+    get->words = lrd_item_load_words(item, kind);
+    get->head = head;
+    if (kind == LRD_ITEM_LEASE || (expires_ms != 0 && expires_ms <= lrd_clock_segment_ms(get->zero_ns)))
+        *outcome = LRD_ABSENT;
+    else if (kind == LRD_ITEM_ABSENT)
+        *outcome = LRD_KNOWN_ABSENT;
+    else if (value_len > get->capacity)
+        *outcome = LRD_TOO_SMALL;
+    else {
+        lrd_racy_copy(get->buffer, lrd_item_at(item, lrd_item_value_off(kind, key_len, off)), value_len);
+        *outcome = LRD_FOUND;
+    }
+    return LRD_LOOK_DONE;
+}
+
+/* One slot with our tag; any_kind, a constant: whether items that are not plain count. Copies first, believes afterwards: every outcome that is taken from item bytes stands only if the block word is the same after. */
 __attribute__((always_inline)) static inline enum lrd_look lrd_table_look(const struct lrd_reader *r, struct lrd_get *get, const lrd_u64 *at, uint64_t slot, const lrd_u32 *epoch_word,
-                                           uint32_t epoch, enum lrd_outcome *outcome)
+                                           uint32_t epoch, bool any_kind, enum lrd_outcome *outcome)
 {
     uint32_t block = lrd_arena_block(r, slot);
     if (lrd_unlikely(block >= r->n_blocks))
@@ -117,9 +147,9 @@ __attribute__((always_inline)) static inline enum lrd_look lrd_table_look(const 
     uint64_t off = lrd_arena_off(r, slot);
     const struct lrd_item *item = lrd_arena_item(r, slot);
     struct lrd_item_head head = lrd_item_load(item);
-    uint32_t key_len = lrd_item_key_len(head), value_len = lrd_item_value_len(head);
+    uint32_t key_len = get->key_len, value_len = lrd_item_value_len(head); /* the item's too, once that was compared */
     enum lrd_look look = LRD_LOOK_NEXT;
-    if (lrd_likely(lrd_item_is_of(head, get->ns, get->key_len) &&
+    if (lrd_likely(lrd_item_is_plain_of(head, get->ns, get->key_len) &&
                    sizeof *item + key_len + value_len <= r->arena_bytes - off &&
                    lrd_racy_equal(lrd_item_key(item), get->key, key_len))) {
         look = LRD_LOOK_DONE;
@@ -135,6 +165,12 @@ __attribute__((always_inline)) static inline enum lrd_look lrd_table_look(const 
         get->head = head;
         get->slot = slot;
         get->block_word = word;
+        get->place = at;
+    } else if (any_kind && lrd_unlikely(lrd_item_is_of(head, get->ns, get->key_len) && lrd_item_kind(head) != LRD_ITEM_PLAIN)) {
+        look = lrd_table_look_other(r, off, head, get, outcome);
+        get->slot = slot;
+        get->block_word = word;
+        get->place = at;
     }
     /* Everything above is loaded before the word below; pairs with the release fence in lrd_arena_open_block(). */
     lrd_fence_acquire();
@@ -166,7 +202,7 @@ again:;
             if (lrd_unlikely(slot == 0))
                 continue;
             enum lrd_outcome outcome;
-            enum lrd_look look = lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome);
+            enum lrd_look look = lrd_table_look(r, get, at, slot, epoch_word, epoch, true, &outcome);
             if (look == LRD_LOOK_DONE) {
                 if (marks != NULL && outcome != LRD_ABSENT)
                     lrd_marks_set(marks, b, match & -match);
@@ -184,7 +220,7 @@ again:;
 /* Finds the item and copies its value to get->buffer. Waits for nobody. marks: where to leave a mark if there is such an item and it has not expired; NULL, a constant
  * then, for who has no lane.
  *
- * Most items lie at home and no other has their tag there: that is tried in line, and everything else left to the search, which begins anew. Fewer instructions
+ * Most items are plain, lie at home and no other has their tag there: that is tried in line, and everything else left to the search, which begins anew. Fewer instructions
  * mean that more of the next get is under way while this one waits for memory. The mark is what was matched: if two slots have the tag, once in thousands, both get it. */
 __attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get_at(const struct lrd_reader *r, struct lrd_get *get, const struct lrd_bucket *home,
                                                                                 const struct lrd_marks *marks)
@@ -199,15 +235,21 @@ __attribute__((always_inline)) static inline enum lrd_outcome lrd_table_get_at(c
         enum lrd_outcome outcome;
         get->lines = 1;
         get->restarts = 0;
-        if (lrd_likely(slot != 0) && lrd_likely((look = lrd_table_look(r, get, at, slot, epoch_word, epoch, &outcome)) == LRD_LOOK_DONE)) {
+        if (lrd_likely(slot != 0) && lrd_likely((look = lrd_table_look(r, get, at, slot, epoch_word, epoch, false, &outcome)) == LRD_LOOK_DONE)) {
             if (marks != NULL && lrd_likely(outcome != LRD_ABSENT))
                 lrd_marks_set(marks, home, match);
             return outcome;
         }
     }
-    /* A copy: a get whose address is known outside cannot be kept in registers. */
-    struct lrd_get search = *get;
-    search.restarts = look == LRD_LOOK_AGAIN;
+    /* A copy: a get whose address is known outside cannot be kept in registers. Of what is asked only: what came out and was not believed need not be kept in any. */
+    struct lrd_get search = {.key = get->key,
+                             .key_len = get->key_len,
+                             .ns = get->ns,
+                             .hash = get->hash,
+                             .buffer = get->buffer,
+                             .capacity = get->capacity,
+                             .zero_ns = get->zero_ns,
+                             .restarts = look == LRD_LOOK_AGAIN};
     enum lrd_outcome outcome = lrd_table_search(r, &search, marks);
     *get = search;
     return outcome;
@@ -277,6 +319,9 @@ uint32_t lrd_table_put(struct lrd_table *t, const struct lrd_new_item *item, uin
 
 /* Adds to the open intent the steps that remove key's item, which dies in block *emptied. False: there is none (nothing added). */
 bool lrd_table_delete(struct lrd_table *t, uint32_t ns, const void *key, uint32_t key_len, uint64_t hash, uint64_t now_ms, uint32_t *emptied);
+
+/* The slot of key's item, expired or not; 0: there is none. */
+uint64_t lrd_table_slot(const struct lrd_table *t, uint32_t ns, const void *key, uint32_t key_len, uint64_t hash);
 
 /* Where a slot lies. */
 struct lrd_place {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -62,11 +63,41 @@ bool lrd_wait_applied(const struct lrd_lane_words *words, struct lrd_lane *lane,
     return is_applied(words, position);
 }
 
-void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane)
+/* ---- the bell ---- */
+
+/* A full queue is a bell that rings. A peer that has hung up hears nothing more. Never waits, whatever the peer has made of its end. */
+static void ring_bell(int bell)
 {
-    lrd_fence_seq_cst(); /* the applied position before the look; pairs with the fence in lrd_wait_applied() */
-    if (lrd_likely(lrd_load32_relaxed(&lane->waiting) == 0))
+    const char byte = 0;
+    if (bell >= 0)
+        while (send(bell, &byte, sizeof byte, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EINTR) {
+        }
+}
+
+/* Two threads may not do this at once: the lower position must not be lost. The writer may take the bit away at any time; then the bell rings, and everybody arms again. */
+bool lrd_arm_position(const struct lrd_lane_words *words, struct lrd_lane *lane, uint64_t position)
+{
+    bool armed = (lrd_load32_relaxed(&lane->armed) & LRD_ARMED_POSITION) != 0;
+    if (!armed || position < lrd_load_relaxed(&lane->armed_position))
+        lrd_store_relaxed(&lane->armed_position, position);
+    lrd_or32(&lane->armed, LRD_ARMED_POSITION); /* the position before the bit; pairs with the acquire in wake_armed() */
+    lrd_fence_seq_cst(); /* the announcement before the look; pairs with the fence in lrd_wake_waiters() */
+    return !is_applied(words, position);
+}
+
+void lrd_arm_watch(struct lrd_lane *lane) { lrd_or32(&lane->armed, LRD_ARMED_WATCH); }
+
+static void wake_armed(const struct lrd_lane_words *words, struct lrd_lane *lane, int bell)
+{
+    /* Acquire: pairs with the release of the bit in lrd_arm_position(). */
+    if ((lrd_load32_acquire(&lane->armed) & LRD_ARMED_POSITION) == 0 || lrd_load_relaxed(&words->applied) <= lrd_load_relaxed(&lane->armed_position))
         return;
+    lrd_and32(&lane->armed, ~LRD_ARMED_POSITION); /* before the bell: who hears it arms again */
+    ring_bell(bell);
+}
+
+static void wake_waiting(struct lrd_lane_words *words, struct lrd_lane *lane)
+{
     /* Cleared before the wake-up: who announces itself later is for the next. */
     lrd_store32_relaxed(&lane->waiting, 0);
     /* Release: who sees the new value and looks at the position again sees it moved. */
@@ -74,4 +105,27 @@ void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane)
     /* Bounded: a client may hang any number of threads here. Whoever is left looks again after its nap, or with the next batch. */
     if (syscall(SYS_futex, (void *)&words->woken, FUTEX_WAKE, WAKE_MOST, NULL, NULL, 0) == WAKE_MOST)
         lrd_store32_relaxed(&lane->waiting, 1);
+}
+
+void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane, int bell)
+{
+    _Static_assert(offsetof(struct lrd_lane, waiting) % 8 == 0 && offsetof(struct lrd_lane, armed) == offsetof(struct lrd_lane, waiting) + 4, "one word");
+    lrd_fence_seq_cst(); /* the applied position before the look; pairs with the fences in lrd_wait_applied() and lrd_arm_position() */
+    if (lrd_likely(lrd_load_relaxed((const lrd_u64 *)(const void *)&lane->waiting) == 0))
+        return;
+    if (lrd_load32_relaxed(&lane->waiting) != 0)
+        wake_waiting(words, lane);
+    wake_armed(words, lane, bell);
+}
+
+void lrd_ring_sleepers(struct lrd_lane_words *words, struct lrd_lane *lane, int bell)
+{
+    /* Publishes the change it is for; pairs with the acquire in libclient/watch.c. */
+    lrd_store32_release(&words->rung, lrd_load32_relaxed(&words->rung) + 1);
+    syscall(SYS_futex, (void *)&words->rung, FUTEX_WAKE, WAKE_MOST, NULL, NULL, 0); /* bounded, as above: the others nap */
+    /* The bit was set before the record that we had from the ring. */
+    if ((lrd_load32_relaxed(&lane->armed) & LRD_ARMED_WATCH) == 0)
+        return;
+    lrd_and32(&lane->armed, ~LRD_ARMED_WATCH);
+    ring_bell(bell);
 }

@@ -4,6 +4,10 @@
  *
  *   writer parks a lane            lrd_park / lrd_unpark        <->  lrd_doorbell_ring   by producers, after a commit
  *   a client waits for a position  lrd_wait_applied             <->  lrd_wake_waiters    by the writer, after a batch
+ *   a client sleeps in epoll       lrd_arm_position             <->  the same
+ *
+ * The bell is the connection the client attached by: a message on it makes it readable, and a send can be told not to wait whatever the client does to its end. An eventfd could not: the client
+ * can make it blocking and fill it up, both for us too.
  */
 #ifndef LRD_WAIT_H
 #define LRD_WAIT_H
@@ -54,7 +58,16 @@ static inline void lrd_doorbell_ring(const struct lrd_lane_words *words, int doo
 /* Waits until applied > position, for at most timeout_ms: spins some microseconds, then sleeps on words->woken. True: it is. */
 bool lrd_wait_applied(const struct lrd_lane_words *words, struct lrd_lane *lane, uint64_t position, uint32_t timeout_ms);
 
-/* After records were applied: wakes who sleeps. Costs a fence and a load; a syscall if somebody does. */
-void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane);
+/* Has the writer ring the bell when `position` is applied, or the lowest of several. One thread of the client at a time. False: it is applied already; then the bell may ring all the same. */
+bool lrd_arm_position(const struct lrd_lane_words *words, struct lrd_lane *lane, uint64_t position);
+
+/* Before LRD_RECORD_WATCH with LRD_WATCH_BELL is written. */
+void lrd_arm_watch(struct lrd_lane *lane);
+
+/* After records were applied: wakes who sleeps, and rings the bell (a socket; -1: there is none) if it was armed for that. Costs a fence and a load; a syscall for each if somebody does. */
+void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane, int bell);
+
+/* What the lane's client has on watch has happened: the change of lane_words.rung wakes who sleeps on it, and the bell rings if it was armed for that. */
+void lrd_ring_sleepers(struct lrd_lane_words *words, struct lrd_lane *lane, int bell);
 
 #endif

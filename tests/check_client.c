@@ -286,7 +286,7 @@ static enum lrd_answer grant(struct daemon *d, unsigned lane, uint32_t ns, const
     struct lrd_namespace *n = &d->f.store.namespaces[ns];
     struct lrd_credit *c = &d->f.store.credits[lane].of[lrd_load32_relaxed(&n->credit)];
     uint64_t room = lrd_load_relaxed(&d->room_items);
-    must(ask->items == 1 && ask->bytes == ask->largest);
+    must(ask->items <= 1 && ask->bytes <= ask->largest);
     if (room < d->grant_items)
         return LRD_ANSWER_FULL;
     lrd_store_relaxed(&d->room_items, room - d->grant_items);
@@ -383,7 +383,7 @@ static void apply_lane(struct daemon *d, unsigned lane)
             apply_request(d, lane, head, &rec, p + sizeof rec);
         head += n;
         lrd_store_release(&words->applied, head);
-        lrd_wake_waiters(words, ring->lane);
+        lrd_wake_waiters(words, ring->lane, -1);
     }
 }
 

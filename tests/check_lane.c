@@ -12,8 +12,8 @@
 
 START_TEST(test_bytes)
 {
-    ck_assert_uint_eq(lrd_lane_bytes(64, 0), 3 * LRD_PAGE + LRD_PAGE + 64 * LRD_CELL);
-    ck_assert_uint_eq(lrd_lane_bytes(1u << 15, 0), 3 * LRD_PAGE + (8u << 15) + (64u << 15));
+    ck_assert_uint_eq(lrd_lane_bytes(64, 0), 21 * LRD_PAGE + LRD_PAGE + 64 * LRD_CELL);
+    ck_assert_uint_eq(lrd_lane_bytes(1u << 15, 0), 21 * LRD_PAGE + (8u << 15) + (64u << 15));
     for (uint32_t n = 64; n <= 1u << 15; n *= 2)
         ck_assert_uint_eq(lrd_lane_bytes(n, 0) % LRD_PAGE, 0);
 }

@@ -454,6 +454,8 @@ START_TEST(hostile)
             x.default_ttl_ms = x.reset_every_ms = 0;
         if (how & 32)
             x.min_bytes = x.max_bytes = 0;
+        if (how & 64)
+            x.feed_entries = 0;
         (void)add(&x);
     }
     uint64_t sum = 0;

@@ -33,6 +33,8 @@ static uint64_t least_of(enum lrd_part_id id, const struct lrd_geometry *g)
         return sizeof(struct lrd_pauses);
     case LRD_PART_DEPARTURES:
         return sizeof(struct lrd_departures) + (uint64_t)g->n_departures * sizeof(struct lrd_departure);
+    case LRD_PART_FEEDS:
+        return (uint64_t)g->feed_pages * LRD_PAGE;
     case LRD_PART_JOURNAL:
         return sizeof(struct lrd_journal);
     case LRD_PART_BLOCK_WORDS:
@@ -133,7 +135,7 @@ START_TEST(test_plans)
             for (size_t l = 0; l < sizeof load / sizeof *load; l++)
                 for (size_t n = 0; n < sizeof lanes / sizeof *lanes; n++)
                     for (size_t i = 0; i < 16; i++) {
-                        struct lrd_plan p = {memory[m], average[a], load[l], lanes[n], ring[i & 3], shift[i >> 2], 0};
+                        struct lrd_plan p = {memory[m], average[a], load[l], lanes[n], ring[i & 3], shift[i >> 2], 0, 0, 0};
                         plan_one(&p);
                     }
     ck_assert_uint_gt(planned, 10000);
@@ -144,7 +146,7 @@ END_TEST
 START_TEST(test_plans_of_nonsense)
 {
     static const struct lrd_plan nonsense[] = {
-        {GIB, 0, 0, 1, 0, 0, 0}, {GIB, 100, 0.95, 1, 0, 0, 0}, {GIB, 100, 0.01, 1, 0, 0, 0}, {GIB, 100, 0, 0, 0, 0, 0}, {0, 100, 0, 1, 0, 0, 0}};
+        {GIB, 0, 0, 1, 0, 0, 0, 0, 0}, {GIB, 100, 0.95, 1, 0, 0, 0, 0, 0}, {GIB, 100, 0.01, 1, 0, 0, 0, 0, 0}, {GIB, 100, 0, 0, 0, 0, 0, 0, 0}, {0, 100, 0, 1, 0, 0, 0, 0, 0}};
     struct lrd_geometry g;
     struct lrd_part parts[LRD_N_PARTS];
     ck_assert_int_eq(lrd_segment_plan(&nonsense[_i], &g, parts, NULL), -EINVAL);
@@ -159,7 +161,7 @@ static size_t segment_bytes;
 
 static void segment_setup(void)
 {
-    struct lrd_plan p = {8 * MIB, 100, 0, 16, 0, 0, 0};
+    struct lrd_plan p = {8 * MIB, 100, 0, 16, 0, 0, 0, 0, 0};
     struct lrd_geometry g;
     struct lrd_part parts[LRD_N_PARTS];
     struct lrd_store s;

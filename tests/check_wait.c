@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "shm/lane.h"
@@ -110,13 +111,13 @@ END_TEST
 START_TEST(test_wake_only_who_waits)
 {
     uint32_t woken = lrd_load32_relaxed(&words.woken);
-    lrd_wake_waiters(&words, ring.lane);
+    lrd_wake_waiters(&words, ring.lane, -1);
     ck_assert_uint_eq(lrd_load32_relaxed(&words.woken), woken);
     lrd_store32_relaxed(&ring.lane->waiting, 77); /* any value a client may store */
-    lrd_wake_waiters(&words, ring.lane);
+    lrd_wake_waiters(&words, ring.lane, -1);
     ck_assert_uint_eq(lrd_load32_relaxed(&words.woken), woken + 1);
     ck_assert_uint_eq(lrd_load32_relaxed(&ring.lane->waiting), 0);
-    lrd_wake_waiters(&words, ring.lane);
+    lrd_wake_waiters(&words, ring.lane, -1);
     ck_assert_uint_eq(lrd_load32_relaxed(&words.woken), woken + 1);
 }
 END_TEST
@@ -144,7 +145,7 @@ START_TEST(test_sleepers_are_woken)
         if (position % 8 == 0)
             usleep(200); /* let them fall asleep */
         lrd_store_release(&words.applied, position);
-        lrd_wake_waiters(&words, ring.lane);
+        lrd_wake_waiters(&words, ring.lane, -1);
     }
     for (int i = 0; i < WAITERS; i++) {
         ck_assert_int_eq(pthread_join(thread[i], NULL), 0);
@@ -166,6 +167,73 @@ START_TEST(test_no_wake_up)
 }
 END_TEST
 
+/* ---- a client sleeps in poll() ---- */
+
+static int ends[2];
+
+static unsigned messages(void)
+{
+    unsigned n = 0;
+    char byte;
+    while (recv(ends[1], &byte, 1, MSG_DONTWAIT) == 1)
+        n++;
+    return n;
+}
+
+static void applied_is(uint64_t position)
+{
+    lrd_store_release(&words.applied, position);
+    lrd_wake_waiters(&words, ring.lane, ends[0]);
+}
+
+START_TEST(test_a_bell_rings_once_for_the_lowest)
+{
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    applied_is(3);
+    ck_assert_uint_eq(messages(), 0);
+    ck_assert(!lrd_arm_position(&words, ring.lane, 2));
+    applied_is(3);
+    ck_assert_uint_eq(messages(), 1); /* for nothing: its client knows */
+    ck_assert(lrd_arm_position(&words, ring.lane, 10));
+    ck_assert(lrd_arm_position(&words, ring.lane, 5));
+    ck_assert(lrd_arm_position(&words, ring.lane, 7));
+    applied_is(5);
+    ck_assert_uint_eq(messages(), 0);
+    applied_is(6);
+    ck_assert_uint_eq(messages(), 1);
+    applied_is(20);
+    ck_assert_uint_eq(messages(), 0);
+    lrd_arm_watch(ring.lane);
+    applied_is(30);
+    ck_assert_uint_eq(messages(), 0);
+    uint32_t rung = lrd_load32_relaxed(&words.rung);
+    lrd_ring_sleepers(&words, ring.lane, ends[0]);
+    lrd_ring_sleepers(&words, ring.lane, ends[0]);
+    ck_assert_uint_eq(lrd_load32_relaxed(&words.rung), rung + 2);
+    ck_assert_uint_eq(messages(), 1);
+}
+END_TEST
+
+/* Whatever the client does to its end, or does not do: the writer goes on. Without MSG_DONTWAIT this test does not end. */
+START_TEST(test_a_bell_never_blocks)
+{
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    for (int i = 0; i < 2000; i++) {
+        lrd_arm_watch(ring.lane);
+        lrd_ring_sleepers(&words, ring.lane, ends[0]);
+    }
+    ck_assert_uint_gt(messages(), 0);
+    lrd_arm_watch(ring.lane);
+    lrd_ring_sleepers(&words, ring.lane, ends[0]);
+    ck_assert_uint_eq(messages(), 1);
+    close(ends[1]);
+    lrd_arm_watch(ring.lane);
+    lrd_ring_sleepers(&words, ring.lane, ends[0]); /* no signal either */
+    lrd_arm_watch(ring.lane);
+    lrd_ring_sleepers(&words, ring.lane, -1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("wait");
@@ -179,6 +247,8 @@ int main(void)
     tcase_add_test(t, test_wake_only_who_waits);
     tcase_add_test(t, test_sleepers_are_woken);
     tcase_add_test(t, test_no_wake_up);
+    tcase_add_test(t, test_a_bell_rings_once_for_the_lowest);
+    tcase_add_test(t, test_a_bell_never_blocks);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

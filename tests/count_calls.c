@@ -1,4 +1,4 @@
-/* Makes one call of the library again and again, for a tool that counts instructions: count_calls SOCKET get|get_many|set CALLS. Keys have 16 bytes, values 256. */
+/* Makes one call of the library again and again, for a tool that counts instructions: count_calls SOCKET get|get_many|set|set_many CALLS. Keys have 16 bytes, values 256. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +74,22 @@ static int count_sets(struct larder *l, struct larder_ns *ns, uint64_t calls)
     return 0;
 }
 
+static int count_set_batches(struct larder *l, struct larder_ns *ns, uint64_t calls)
+{
+    static char key[BATCH][KEY], value[VALUE];
+    struct larder_write writes[BATCH];
+    memset(value, 'w', sizeof value);
+    for (unsigned i = 0; i < BATCH; i++)
+        writes[i] = (struct larder_write){.size = sizeof writes[i], .key = key[i], .key_size = KEY, .value = value, .value_size = VALUE};
+    for (uint64_t n = 0; n < calls; n += BATCH) {
+        for (unsigned i = 0; i < BATCH; i++)
+            make_key(key[i], n + i);
+        if (larder_set_many(ns, writes, BATCH, NULL) != 0 || (n % 256 == 224 && larder_flush(l, 10000) != 0))
+            return -1;
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct larder *l;
@@ -94,6 +110,8 @@ int main(int argc, char **argv)
         r = count_batches(ns, calls);
     else if (r == 0 && strcmp(argv[2], "set") == 0)
         r = count_sets(l, ns, calls);
+    else if (r == 0 && strcmp(argv[2], "set_many") == 0)
+        r = count_set_batches(l, ns, calls);
     larder_close(l);
     return r == 0 ? 0 : 1;
 }

@@ -16,6 +16,9 @@ pc=$(find "$dir/root" -name larder.pc)
 [ -n "$pc" ] || fail "no larder.pc"
 pages=("$src"/man/*.[1-8])
 [ "$(find "$dir/root" -path '*/man/*' -type f | wc -l)" = "${#pages[@]}" ] || fail "not all of the ${#pages[@]} manual pages are installed"
+for name in $(sed -n '/global:/,/local:/p' "$src/libclient/liblarder.map" | grep -oE 'larder_[a-z0-9_]+;' | tr -d ';'); do
+    [ -e "$(find "$dir/root" -path "*/man3/$name.3")" ] || fail "no manual page is installed as $name(3)"
+done
 [ "$(find "$dir/root" -name '*.h')" = "$(find "$dir/root" -name larder.h)" ] || fail "another header than larder.h is installed"
 for program in bin/larderctl bin/larder-bench sbin/larderd; do
     found=$(find "$dir/root" -path "*/$program")

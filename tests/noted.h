@@ -1,6 +1,6 @@
 /* The writing half of the table, compiled into a test so that each of its stores is noted: what it did can be taken back, and made again one store at a time.
  *
- * For one .c file of a test, which then does not take table.c, arena.c and journal.c from the library. */
+ * For one .c file of a test, which then does not take table.c, arena.c, feed.c and journal.c from the library. */
 #ifndef TESTS_NOTED_H
 #define TESTS_NOTED_H
 
@@ -70,6 +70,7 @@ static inline void make_again(unsigned from, unsigned to)
 #define lrd_store_release(w, x) noted_store(w, x)
 #define lrd_store32_relaxed(w, x) noted_store32(w, x)
 #define lrd_store32_release(w, x) noted_store32(w, x)
+#include "shm/feed.c"
 #include "shm/journal.c"
 #define ns_of ns_of_block /* table.c has one too */
 #include "shm/arena.c"

@@ -36,6 +36,7 @@ static void shape(struct lrd_geometry *g, struct lrd_part parts[LRD_N_PARTS], ui
         .n_departures = 256,
         .mark_bytes = (n_pairs * 2 + LRD_PAGE - 1) / LRD_PAGE * LRD_PAGE,
         .n_mark_maps = FIXTURE_LANES,
+        .feed_pages = FIXTURE_FEED_PAGES,
     };
     lrd_segment_lay(g, parts, &g->segment_bytes);
     g->reserve_bytes = g->segment_bytes;
@@ -319,10 +320,10 @@ static void recount_walk(struct recount *c, uint32_t block)
     while (at < used) {
         uint64_t granule = (start + at) >> r->granule_shift;
         struct lrd_item_head h = lrd_item_load((const struct lrd_item *)(const void *)(r->arena + start + at));
-        if (lrd_item_ns(h) != owner_of(r, block) || lrd_item_key_len(h) == 0 || lrd_item_kind(h) != LRD_ITEM_PLAIN)
+        if (lrd_item_ns(h) != owner_of(r, block) || lrd_item_key_len(h) == 0 || lrd_item_kind(h) >= LRD_N_ITEM_KINDS)
             break;
         c->begins[granule / 8] |= (uint8_t)(1u << granule % 8);
-        at += lrd_item_bytes(lrd_item_key_len(h), lrd_item_value_len(h), r->granule_shift);
+        at += lrd_item_bytes_of(h, r->granule_shift);
     }
     if (at != used)
         wrong(c, "block %u cannot be walked: %llu of %llu bytes", block, (number)at, (number)used);
@@ -334,7 +335,7 @@ static void recount_live(struct recount *c, uint32_t bucket, uint64_t slot, uint
     uint64_t off = lrd_arena_off(r, slot), granule = off >> r->granule_shift;
     const struct lrd_item *item = lrd_arena_item(r, slot);
     struct lrd_item_head h = lrd_item_load(item);
-    uint32_t key_len = lrd_item_key_len(h), ns = lrd_item_ns(h), bytes = lrd_item_bytes(key_len, lrd_item_value_len(h), r->granule_shift);
+    uint32_t key_len = lrd_item_key_len(h), ns = lrd_item_ns(h), bytes = lrd_item_bytes_of(h, r->granule_shift);
     uint64_t within = off & ((UINT64_C(1) << r->block_shift) - 1);
     if (within + bytes > lrd_load_relaxed(&r->descriptors[block].used) || (c->begins[granule / 8] >> granule % 8 & 1) == 0) {
         wrong(c, "an item of block %u ends beyond what was written, or begins inside another", block);
@@ -344,14 +345,14 @@ static void recount_live(struct recount *c, uint32_t bucket, uint64_t slot, uint
         wrong(c, "an item of namespace %u in a block of another", ns);
     c->items[block]++;
     c->bytes[block] += bytes;
-    c->padding[block] += bytes - sizeof *item - key_len - lrd_item_value_len(h);
-    uint64_t hash = lrd_hash(r->hash_seed, ns, lrd_item_key(item), key_len);
+    c->padding[block] += bytes - lrd_item_used(lrd_item_kind(h), key_len, lrd_item_value_len(h));
+    uint64_t hash = lrd_hash(r->hash_seed, ns, lrd_item_key_of(item, h), key_len);
     if (lrd_hash_tag(hash) != lrd_slot_tag(slot) ||
         lrd_hash_bucket(lrd_hash_home(hash, r->n_pairs), lrd_slot_tag(slot), lrd_slot_displacement(slot), r->n_pairs) != bucket)
         wrong(c, "a slot in bucket %u with the tag or place of another key", bucket);
     /* Found at this slot: so it is found, and it is the only one. */
     struct lrd_get get;
-    (void)fixture_get(r, ns, lrd_item_key(item), key_len, NULL, 0, &get);
+    (void)fixture_get(r, ns, lrd_item_key_of(item, h), key_len, NULL, 0, &get);
     if (get.slot != slot)
         wrong(c, "an item of bucket %u, slot %llx, is found at %llx", bucket, (number)slot, (number)get.slot);
 }

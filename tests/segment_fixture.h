@@ -18,6 +18,7 @@
 
 #define FIXTURE_LANES 2u
 #define FIXTURE_CELLS 64u
+#define FIXTURE_FEED_PAGES 3u /* no namespace has a feed, unless a test makes it one */
 #define FIXTURE_AGE_MS UINT64_C(2000) /* segment time when a fixture is made: there is a past in which items may have expired */
 
 struct fixture {

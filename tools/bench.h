@@ -12,13 +12,16 @@
  *   bench_read.c      gets
  *   bench_write.c     sets
  *   bench_signal.c    round trips between two cores, set and wait
+ *   bench_incr.c      increments, and their results
  *   bench_beside.c    gets beside a process that sets
+ *   bench_view.c      views and revisits
  *   bench_segment.c   attach, idle, bytes
  *   bench_trace.c     request traces: the file, and the sizes of a smaller cache
  *   bench_replay.c    replaying them
  *   bench_watch.c     what the daemon says of itself: counters, pauses, memory
  *   bench_rows.c      leaderboard: rows that are overwritten must not push out rows that are not
  *   bench_hunt.c      hunt: messages in a namespace that the clock resets
+ *   bench_lease.c     lease: asked for, and handed over when its holder is killed
  *   bench_reset.c     reset: of a namespace full of small items
  *   bench_pauses.c    pauses: of the writer while everything happens at once
  *   bench_report.c    figures and distributions, as text and as JSON
@@ -449,6 +452,8 @@ enum bench_status bench_get_many(struct bench *b);
 enum bench_status bench_hot(struct bench *b);
 enum bench_status bench_sets(struct bench *b);     /* bench_write.c */
 enum bench_status bench_wait(struct bench *b);     /* bench_signal.c */
+enum bench_status bench_incr(struct bench *b);     /* bench_incr.c */
+enum bench_status bench_lease(struct bench *b);    /* bench_lease.c */
 enum bench_status bench_beside(struct bench *b);   /* bench_beside.c */
 enum bench_status bench_attach(struct bench *b);   /* bench_segment.c */
 enum bench_status bench_idle(struct bench *b);
@@ -457,6 +462,7 @@ enum bench_status bench_replay(struct bench *b);   /* bench_replay.c */
 enum bench_status bench_rows(struct bench *b);     /* bench_rows.c */
 enum bench_status bench_hunt(struct bench *b);     /* bench_hunt.c */
 enum bench_status bench_reset(struct bench *b);    /* bench_reset.c */
+enum bench_status bench_view(struct bench *b);     /* bench_view.c */
 enum bench_status bench_pauses(struct bench *b);   /* bench_pauses.c */
 void bench_rows_size(const struct bench *b, struct bench_daemon_size *size);
 void bench_hunt_size(const struct bench *b, struct bench_daemon_size *size);

@@ -34,6 +34,12 @@ struct ctl_call {
     int64_t ttl_ms;     /* for larder_set_options */
     uint32_t flags;
     uint32_t max_silence_ms;
+    uint64_t count;     /* 0: no end */
+    bool create;        /* incr and decr: from here on, if there is no item */
+    int64_t initial;
+    bool item;          /* get: what is known about it, too */
+    const char *prefix; /* NULL: any */
+    const char *match;  /* NULL: any; else a pattern of shm/glob.h */
     bool json;
     bool no_measure;
     bool stable;
@@ -46,6 +52,15 @@ enum ctl_status ctl_ping(const struct ctl_call *call);    /* ctl_ping.c */
 enum ctl_status ctl_get(const struct ctl_call *call);     /* ctl_item.c */
 enum ctl_status ctl_set(const struct ctl_call *call);
 enum ctl_status ctl_delete(const struct ctl_call *call);
+enum ctl_status ctl_add(const struct ctl_call *call);
+enum ctl_status ctl_replace(const struct ctl_call *call);
+enum ctl_status ctl_cas(const struct ctl_call *call);
+enum ctl_status ctl_append(const struct ctl_call *call);
+enum ctl_status ctl_prepend(const struct ctl_call *call);
+enum ctl_status ctl_touch(const struct ctl_call *call);
+enum ctl_status ctl_incr(const struct ctl_call *call);
+enum ctl_status ctl_decr(const struct ctl_call *call);
+enum ctl_status ctl_keys(const struct ctl_call *call);    /* ctl_keys.c */
 enum ctl_status ctl_dump(const struct ctl_call *call);    /* ctl_dump.c */
 enum ctl_status ctl_load(const struct ctl_call *call);
 enum ctl_status ctl_stat(const struct ctl_call *call);    /* ctl_stat.c */
@@ -55,6 +70,7 @@ enum ctl_status ctl_mem(const struct ctl_call *call);     /* ctl_mem.c */
 enum ctl_status ctl_namespaces(const struct ctl_call *call); /* ctl_namespace.c */
 enum ctl_status ctl_create(const struct ctl_call *call);
 enum ctl_status ctl_reset(const struct ctl_call *call);
+enum ctl_status ctl_watch(const struct ctl_call *call);   /* ctl_watch.c */
 enum ctl_status ctl_check(const struct ctl_call *call);   /* ctl_check.c */
 
 /* ---- larderctl.c ---- */
@@ -87,6 +103,9 @@ bool ctl_key_argument(const struct ctl_call *call, struct ctl_bytes *out);
 
 /* A whole number in decimal or 0x..., up to max, all of text. */
 bool ctl_number(const char *text, uint64_t max, uint64_t *out);
+
+/* The same with a minus sign or none, of 64 bits. */
+bool ctl_signed(const char *text, int64_t *out);
 
 /* ---- ctl_peek.c: the segment, read-only ---- */
 

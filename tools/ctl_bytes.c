@@ -134,3 +134,13 @@ bool ctl_number(const char *text, uint64_t max, uint64_t *out)
     *out = strtoull(text, &end, base);
     return errno == 0 && *end == '\0' && *out <= max;
 }
+
+bool ctl_signed(const char *text, int64_t *out)
+{
+    bool negative = text[0] == '-';
+    uint64_t n;
+    if (!ctl_number(text + negative, (uint64_t)INT64_MAX + negative, &n))
+        return false;
+    *out = negative ? (int64_t)(0 - n) : (int64_t)n;
+    return true;
+}

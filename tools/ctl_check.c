@@ -22,6 +22,7 @@
 
 #include "shm/arena.h"
 #include "shm/counters.h"
+#include "shm/feed.h"
 #include "shm/hash.h"
 #include "shm/item.h"
 #include "shm/namespace.h"
@@ -169,7 +170,7 @@ static void check_live(struct check *c, uint32_t bucket, uint64_t where)
     uint64_t hash = lrd_hash(r->hash_seed, item->ns, item->data, item->key_len);
     uint32_t tag = lrd_hash_tag(hash), displacement = lrd_slot_displacement(item->slot);
     c->items++;
-    c->live[item->block] += lrd_live_make(1, item->bytes, item->bytes - (uint32_t)sizeof(struct lrd_item) - item->key_len - item->value_len);
+    c->live[item->block] += lrd_live_make(1, item->bytes, item->bytes - lrd_item_used(item->kind, item->key_len, item->value_len));
     if (end > item->used)
         find(c, SLOT_UNWRITTEN, where, end, item->used);
     if (item->ns != item->block_ns)
@@ -334,7 +335,25 @@ static void check_ns_counters(struct check *c, uint32_t ns)
 
 /* What its maker checked. */
 static const char *const ns_faults[] = {NULL, "its name is none", "an unknown policy", "a minimum above its maximum, or a maximum above the arena",
-                                        "an account of credit that does not fit its policy", "a name that another one has", "an epoch that cannot be"};
+                                        "an account of credit that does not fit its policy", "a name that another one has", "an epoch that cannot be",
+                                        "a change feed that does not fit, or lies in another's", "a change feed that has published more than it has claimed"};
+
+static unsigned feed_fault(const struct check *c, uint32_t ns)
+{
+    uint32_t entries;
+    const struct lrd_feed *f = lrd_feed_of(c->r, ns, &entries);
+    uint64_t word = lrd_load_relaxed(&c->r->namespaces[ns].feed), end = lrd_feed_page(word) + lrd_feed_pages(entries);
+    if (f == NULL)
+        return word != 0 ? 7 : 0;
+    for (uint32_t other = 0; other < LRD_NS_NOWHERE; other++) {
+        uint64_t theirs = lrd_load_relaxed(&c->r->namespaces[other].feed);
+        if (other != ns && ctl_ns_is_live(c->r, other) && theirs != 0 && lrd_feed_page(theirs) < end &&
+            lrd_feed_page(theirs) + lrd_feed_pages(lrd_feed_entries(theirs)) > lrd_feed_page(word))
+            return 7;
+    }
+    uint64_t published = lrd_feed_end(f); /* before the other: the writer stores that first */
+    return lrd_load_relaxed(&f->claimed) < published ? 8 : 0;
+}
 
 static unsigned ns_fault(const struct check *c, uint32_t ns)
 {
@@ -351,7 +370,7 @@ static unsigned ns_fault(const struct check *c, uint32_t ns)
         return 4;
     if (lrd_ns_find(c->r, n->name) != ns)
         return 5;
-    return lrd_load32_relaxed(&n->epoch) == 0 ? 6 : 0;
+    return lrd_load32_relaxed(&n->epoch) == 0 ? 6 : feed_fault(c, ns);
 }
 
 static void check_namespaces(struct check *c)

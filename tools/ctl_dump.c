@@ -7,9 +7,8 @@
  * Lines that begin with # are not items; a key that does has its # escaped. Load takes any mix of item lines, also without first and last
  * line; if there is a first line there must be a last one.
  *
- * A dump is taken while others write. Every item is whole. An item that was there all the time is in it: the table is walked by place, and an item moves
- * only forward in its order of four buckets, at most three times without being written anew. If items moved during a walk, the displaced ones
- * that may come from behind the walk are walked once more, at most three times; so an item that moved may be in the dump twice. */
+ * A dump is taken while others write. Every item is whole. An item that was there all the time is in it (shm/walk.h); one that moved in the table meanwhile may be in it
+ * twice. */
 #include "tools/ctl.h"
 
 #include <errno.h>
@@ -18,12 +17,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shm/hash.h"
+#include "shm/item.h"
+#include "shm/walk.h"
 
 #define FIRST_LINE "#larder dump "
 #define LAST_LINE "#end "
 #define FORMAT 1u
-#define MOVES 3u           /* from displacement 0 to 3 */
 #define BUSY_TRIES 10u     /* of a second each (ctl_attach) */
 #define FLUSH_MS 30000u
 #define FAULTS_SAID 10u    /* lines with faults; of the others only the count is said */
@@ -55,42 +54,19 @@ static void write_item(struct dump *d)
     d->n_items++;
 }
 
-/* Whether an item at this place may have been moved here, behind the walk's back, from a place that the walk had not reached. */
-static bool may_have_moved(const struct lrd_reader *r, uint32_t bucket, uint64_t slot)
-{
-    uint32_t displacement = lrd_slot_displacement(slot);
-    if (slot == 0 || displacement == 0)
-        return false;
-    uint32_t home = lrd_hash_bucket(bucket, lrd_slot_tag(slot), displacement, r->n_pairs);
-    bool own_alternate = displacement == 2 && (home ^ bucket) < 2;
-    return home > bucket || displacement == 3 /* from the other bucket of the pair */ || own_alternate;
-}
-
-static void walk(struct dump *d, bool only_moved)
-{
-    const struct lrd_reader *r = &d->p->r;
-    for (uint32_t b = 0; b < ctl_n_buckets(r); b++) {
-        for (unsigned i = 0; i < LRD_SLOTS; i++) {
-            const lrd_u64 *at = &r->buckets[b].slot[i];
-            if (only_moved && !may_have_moved(r, b, lrd_load_relaxed(at))) /* relaxed: looked at again if so */
-                continue;
-            enum ctl_slot state = ctl_item_look(r, at, &d->item, true);
-            if (state == CTL_SLOT_LIVE && d->item.ns == d->ns)
-                write_item(d);
-            d->n_bad += state == CTL_SLOT_BAD;
-        }
-    }
-}
-
 static enum ctl_status dump(struct dump *d, const char *name)
 {
-    const lrd_u64 *relocated = &d->p->r.counters[LRD_C_relocated];
+    const struct lrd_reader *r = &d->p->r;
+    const lrd_u64 *at;
+    struct lrd_walk w;
+    uint64_t budget = UINT64_MAX;
     fprintf(d->to, FIRST_LINE "%u\n", FORMAT);
-    uint64_t before = lrd_load_acquire(relocated), after;
-    walk(d, false);
-    for (unsigned i = 0; i < MOVES && (after = lrd_load_acquire(relocated)) != before; i++) {
-        before = after;
-        walk(d, true);
+    lrd_walk_begin(r, &w);
+    while ((at = lrd_walk_next(r, &w, &budget)) != NULL) {
+        enum ctl_slot state = ctl_item_look(r, at, &d->item, true);
+        if (state == CTL_SLOT_LIVE && d->item.ns == d->ns && lrd_item_is_value(d->item.kind))
+            write_item(d);
+        d->n_bad += state == CTL_SLOT_BAD && w.pass == 0; /* which sees all of them */
     }
     fprintf(d->to, LAST_LINE "%" PRIu64 "\n", d->n_items);
     if (fflush(d->to) != 0 || ferror(d->to)) {

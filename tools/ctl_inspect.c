@@ -82,7 +82,7 @@ static void report_item(struct ctl_report *out, const struct ctl_peek *p, const 
     ctl_report_group(out, "item");
     ctl_report_u64(out, "key_bytes", "bytes", key_len);
     ctl_report_u64(out, "value_bytes", "bytes", value_len);
-    ctl_report_u64(out, "bytes", "bytes", lrd_item_bytes(key_len, value_len, p->r.granule_shift));
+    ctl_report_u64(out, "bytes", "bytes", lrd_item_bytes_of(get->head, p->r.granule_shift));
     ctl_report_u64(out, "flags", "", lrd_item_flags(get->head));
     ctl_report_u64(out, "namespace", "", lrd_item_ns(get->head));
     if (expires_ms == 0)

@@ -37,6 +37,7 @@ static void account_parts(const struct lrd_reader *r, struct account *a)
         [LRD_PART_JOURNAL] = sizeof(struct lrd_journal),
         [LRD_PART_PAUSES] = sizeof(struct lrd_pauses),
         [LRD_PART_DEPARTURES] = sizeof(struct lrd_departures) + (uint64_t)g->n_departures * sizeof(struct lrd_departure),
+        [LRD_PART_FEEDS] = (uint64_t)g->feed_pages * LRD_PAGE,
         [LRD_PART_BLOCK_WORDS] = (uint64_t)g->n_blocks * sizeof(lrd_u64),
         [LRD_PART_DESCRIPTORS] = (uint64_t)g->n_blocks * sizeof(struct lrd_descriptor),
         [LRD_PART_TABLE] = (uint64_t)ctl_n_buckets(r) * sizeof(struct lrd_bucket),
@@ -89,7 +90,7 @@ static void account_segment(const struct lrd_reader *r, struct account *a)
 static void report_parts(struct ctl_report *out, const struct lrd_reader *r, const struct account *a)
 {
     static const char *const name[LRD_PART_TABLE] = {"header",  "namespaces", "counters",   "lane_words",  "credits",
-                                                     "journal", "pauses",     "departures", "block_words", "descriptors"};
+                                                     "journal", "pauses",     "departures", "feeds", "block_words", "descriptors"};
     ctl_report_group(out, "parts");
     for (unsigned i = 0; i < LRD_PART_TABLE; i++)
         ctl_report_u64(out, name[i], "bytes", a->content[i]);

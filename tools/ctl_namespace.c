@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "shm/feed.h"
 #include "shm/namespace.h"
 #include "shm/racy.h"
 #include "shm/units.h"
@@ -88,11 +89,12 @@ enum ctl_status ctl_reset(const struct ctl_call *call)
 struct left {
     uint32_t n, n_refusing;
     uint64_t blocks;
+    uint64_t feed_pages; /* behind the last feed */
 };
 
 static struct left what_is_left(const struct lrd_reader *r)
 {
-    struct left l = {.blocks = r->n_blocks > LRD_SPARE_BLOCKS ? r->n_blocks - LRD_SPARE_BLOCKS : 0};
+    struct left l = {.blocks = r->n_blocks > LRD_SPARE_BLOCKS ? r->n_blocks - LRD_SPARE_BLOCKS : 0, .feed_pages = r->geometry.feed_pages};
     for (uint32_t ns = 0; ns < LRD_NS_NOWHERE; ns++) {
         const struct lrd_namespace *n = &r->namespaces[ns];
         if (!ctl_ns_is_live(r, ns))
@@ -101,6 +103,9 @@ static struct left what_is_left(const struct lrd_reader *r)
         l.n++;
         l.n_refusing += lrd_load32_relaxed(&n->policy) == LRD_POLICY_REFUSE;
         l.blocks -= min < l.blocks ? min : l.blocks;
+        uint64_t feed = lrd_load_relaxed(&n->feed), end = lrd_feed_page(feed) + (feed != 0 ? lrd_feed_pages(lrd_feed_entries(feed)) : 0);
+        uint64_t behind = r->geometry.feed_pages > end ? r->geometry.feed_pages - end : 0;
+        l.feed_pages = behind < l.feed_pages ? behind : l.feed_pages;
     }
     return l;
 }
@@ -120,6 +125,9 @@ static enum ctl_status no_quota(const struct ctl_call *call, const struct lrd_ns
         ctl_error("namespace '%s' does not fit into %s: there are %u namespaces, and there cannot be more", spec->name, call->socket, LRD_NS_NOWHERE);
     else if (spec->policy == LRD_POLICY_REFUSE && l.n_refusing == LRD_CREDITS)
         ctl_error("namespace '%s' does not fit into %s: there are %u that refuse eviction, and there cannot be more", spec->name, call->socket, LRD_CREDITS);
+    else if (spec->feed_entries != 0 && lrd_feed_pages(lrd_feed_round(spec->feed_entries)) > l.feed_pages)
+        ctl_error("namespace '%s' does not fit into %s: a change feed of %u entries takes more than the %s that are left; start larderd with more --feeds", spec->name, call->socket,
+                  lrd_feed_round(spec->feed_entries), lrd_size_exact_text(l.feed_pages * LRD_PAGE, c));
     else if (spec->min_bytes > l.blocks << p.r.block_shift)
         ctl_error("namespace '%s' does not fit into %s: a minimum of %s is more than the %s that can still be set apart; lower it, or start larderd with more --memory", spec->name,
                   call->socket, lrd_size_text(spec->min_bytes, a), lrd_size_exact_text(l.blocks << p.r.block_shift, c));
@@ -147,6 +155,7 @@ enum ctl_status ctl_create(const struct ctl_call *call)
         .max_bytes = spec.max_bytes,
         .default_ttl_ms = (int64_t)spec.default_ttl_ms,
         .reset_every_ms = spec.reset_every_ms,
+        .feed_entries = spec.feed_entries,
     };
     struct larder *l;
     struct larder_ns *ns;
@@ -240,6 +249,15 @@ static void report_credit(struct ctl_report *out, const struct lrd_reader *r, co
     ctl_report_u64(out, "largest_bytes", "bytes", lrd_load_relaxed(&n->largest));
 }
 
+/* Events ever told, of which the last are still there. */
+static void report_feed(struct ctl_report *out, const struct lrd_reader *r, uint32_t ns)
+{
+    uint32_t entries;
+    const struct lrd_feed *f = lrd_feed_of(r, ns, &entries);
+    ctl_report_u64(out, "feed_entries", "", entries);
+    ctl_report_u64(out, "feed_events", "", f != NULL ? lrd_feed_end(f) : 0);
+}
+
 static void report_namespaces(struct ctl_report *out, const struct ctl_peek *p)
 {
     struct ctl_arena a;
@@ -257,6 +275,7 @@ static void report_namespaces(struct ctl_report *out, const struct ctl_peek *p)
         report_space(out, n, &a.of[ns]);
         report_counts(out, lrd_ns_counters(&p->r, ns));
         report_times(out, p, n);
+        report_feed(out, &p->r, ns);
         report_credit(out, &p->r, n);
     }
 }

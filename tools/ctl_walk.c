@@ -1,4 +1,4 @@
-/* Items by slot: the reader's protocol of shm/table.h, for those who come with a slot and not with a key. */
+/* Items by slot, copied: shm/walk.h with what people want to know about one. */
 #include "tools/ctl.h"
 
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "shm/item.h"
 #include "shm/racy.h"
 #include "shm/table.h"
+#include "shm/walk.h"
 
 void ctl_item_init(struct ctl_item *item, const struct lrd_reader *r)
 {
@@ -24,65 +25,42 @@ static void take_head(const struct lrd_reader *r, struct ctl_item *item, struct 
     item->kind = lrd_item_kind(head);
     item->key_len = lrd_item_key_len(head);
     item->value_len = lrd_item_value_len(head);
-    item->bytes = lrd_item_bytes(item->key_len, item->value_len, r->granule_shift);
-}
-
-static const char *head_fault(const struct lrd_reader *r, const struct ctl_item *item)
-{
-    if (item->ns >= LRD_NAMESPACES)
-        return "a namespace that cannot be";
-    if (item->kind != LRD_ITEM_PLAIN)
-        return "an unknown kind of item";
-    if (item->key_len == 0 || item->key_len > LRD_KEY_MAX)
-        return "a key length that cannot be";
-    if (item->bytes > r->geometry.item_max || item->bytes > lrd_arena_room(r, item->off))
-        return "an item that is longer than there is room";
-    return NULL;
+    item->bytes = lrd_item_bytes_of(head, r->granule_shift);
 }
 
 /* One look; false: something changed under it. What is taken from item bytes stands only if the block word is the same after. */
 static bool look(const struct lrd_reader *r, const lrd_u64 *at, struct ctl_item *item, bool with_value, enum ctl_slot *state)
 {
-    uint64_t slot = item->slot = lrd_load_acquire(at); /* pairs with the release of the slot in an intent, as in lrd_table_get() */
-    *state = CTL_SLOT_EMPTY;
-    if (slot == 0)
-        return true;
-    item->off = lrd_arena_off(r, slot);
-    item->block = lrd_arena_block(r, slot);
-    *state = CTL_SLOT_BAD;
-    item->bad = "a location outside the arena";
-    if (item->block >= r->n_blocks)
-        return lrd_load_acquire(at) == slot;
-    item->bad = "a location with no room for an item";
-    if (lrd_slot_location(slot) == 0 || lrd_arena_room(r, item->off) < sizeof(struct lrd_item))
-        return lrd_load_acquire(at) == slot;
-
-    /* Pairs with the release of the block word in lrd_arena_free_block() and lrd_arena_open_block(). */
-    uint64_t word = item->block_word = lrd_load_acquire(&r->block_words[item->block]);
-    if (lrd_load_acquire(at) != slot)
-        return false; /* else this slot could be 2^16 generations old */
-    *state = CTL_SLOT_DEAD;
-    if (lrd_slot_dead(slot, word, lrd_block_word_epoch(word)))
-        return true;
-
-    const struct lrd_item *shared = lrd_arena_item(r, slot);
-    take_head(r, item, lrd_item_load(shared));
-    const struct lrd_descriptor *d = &r->descriptors[item->block];
-    item->used = lrd_load_acquire(&d->used);
-    item->latest_expiry = lrd_load_acquire(&d->latest_expiry);
-    item->block_ns = lrd_owner_ns(lrd_load_acquire(&d->owner));
-    item->bad = head_fault(r, item);
-    if (item->bad)
-        *state = CTL_SLOT_BAD;
-    else if (lrd_block_word_epoch(word) != lrd_load32_acquire(&r->namespaces[item->ns].epoch))
-        *state = CTL_SLOT_DEAD;
-    else {
-        *state = CTL_SLOT_LIVE;
-        lrd_racy_copy(item->data, lrd_item_key(shared), item->key_len + (with_value ? item->value_len : 0));
+    static const enum ctl_slot said[] = {[LRD_SLOT_EMPTY] = CTL_SLOT_EMPTY, [LRD_SLOT_DEAD] = CTL_SLOT_DEAD, [LRD_SLOT_HELD] = CTL_SLOT_LIVE, [LRD_SLOT_BAD] = CTL_SLOT_BAD};
+    struct lrd_seen seen = {0};
+    if (!lrd_seen_look(r, at, &seen))
+        return false;
+    item->slot = seen.slot;
+    item->block_word = seen.block_word;
+    item->off = seen.off;
+    item->block = seen.block;
+    item->bad = seen.bad;
+    *state = said[seen.state];
+    if (seen.state == LRD_SLOT_HELD) {
+        const struct lrd_item *shared = lrd_arena_item(r, seen.slot);
+        struct lrd_item_head head = lrd_item_load(shared);
+        take_head(r, item, head);
+        const struct lrd_descriptor *d = &r->descriptors[item->block];
+        item->used = lrd_load_acquire(&d->used);
+        item->latest_expiry = lrd_load_acquire(&d->latest_expiry);
+        item->block_ns = lrd_seen_ns(r, &seen);
+        item->bad = lrd_seen_fault(r, &seen, head);
+        if (item->bad)
+            *state = CTL_SLOT_BAD;
+        else if (!lrd_seen_is_current(r, &seen, item->ns))
+            *state = CTL_SLOT_DEAD;
+        else {
+            lrd_racy_copy(item->data, lrd_item_at(shared, lrd_item_key_off(item->kind)), item->key_len);
+            if (with_value)
+                lrd_racy_copy(item->data + item->key_len, lrd_item_at(shared, lrd_item_value_off(item->kind, item->key_len, item->off)), item->value_len);
+        }
     }
-    /* Everything above is loaded before the word below; pairs with the release fence in lrd_arena_open_block(). */
-    lrd_fence_acquire();
-    return lrd_load_relaxed(&r->block_words[item->block]) == word;
+    return lrd_seen_stands(r, &seen);
 }
 
 enum ctl_slot ctl_item_look(const struct lrd_reader *r, const lrd_u64 *at, struct ctl_item *item, bool with_value)

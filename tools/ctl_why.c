@@ -124,7 +124,9 @@ static enum same_key compare_key(const struct why *w, uint64_t slot, uint64_t wo
         return KEY_OTHER;
     const struct lrd_item *item = lrd_arena_item(r, slot);
     struct lrd_item_head head = lrd_item_load(item);
-    bool same = lrd_item_is_of(head, w->ns, (uint32_t)w->key->size) && lrd_racy_equal(lrd_item_key(item), w->key->data, w->key->size);
+    uint32_t kind = lrd_item_kind(head);
+    bool same = lrd_item_is_of(head, w->ns, (uint32_t)w->key->size) && kind < LRD_N_ITEM_KINDS &&
+                lrd_item_key_off(kind) + w->key->size <= lrd_arena_room(r, lrd_arena_off(r, slot)) && lrd_racy_equal(lrd_item_key_of(item, head), w->key->data, w->key->size);
     *expires_ms = lrd_item_expires_ms(head);
     /* What was compared is loaded before the words below; pairs with the release fence after a block is opened. Opened and freed again it has another generation. */
     lrd_fence_acquire();

@@ -10,13 +10,18 @@
 /* ---- options ---- */
 
 enum option_id {
+    OPTION_COUNT,
+    OPTION_CREATE,
     OPTION_ESCAPES,
     OPTION_FLAGS,
     OPTION_HEX,
+    OPTION_ITEM,
+    OPTION_MATCH,
     OPTION_MAX_SILENCE,
     OPTION_NAMESPACE,
     OPTION_NO_MEASURE,
     OPTION_OUTPUT,
+    OPTION_PREFIX,
     OPTION_STABLE,
     OPTION_TTL,
     /* for every verb, and before it */
@@ -27,6 +32,7 @@ enum option_id {
 };
 #define BIT(id) (1u << (id))
 #define FOR_ALL (BIT(OPTION_SOCKET) | BIT(OPTION_HELP) | BIT(OPTION_VERSION))
+#define OF_WRITE (OF_ITEM | BIT(OPTION_TTL) | BIT(OPTION_FLAGS))
 #define OF_ITEM (BIT(OPTION_ESCAPES) | BIT(OPTION_HEX) | BIT(OPTION_NAMESPACE))
 
 struct option_info {
@@ -37,13 +43,18 @@ struct option_info {
 };
 
 static const struct option_info option_info[N_OPTIONS] = {
+    [OPTION_COUNT] = {'N', "count", "N", "end after so many events [go on]"},
+    [OPTION_CREATE] = {'c', "create", "N", "if there is no such item, count from this number"},
     [OPTION_ESCAPES] = {'e', "escapes", NULL, "KEY and VALUE have escapes: \\\\ \\t \\n \\r \\e \\0 \\xHH"},
     [OPTION_FLAGS] = {'f', "flags", "N", "store this number (0 to 4294967295) with the item [0]"},
     [OPTION_HEX] = {'x', "hex", NULL, "KEY and VALUE are pairs of hexadecimal digits"},
+    [OPTION_ITEM] = {'i', "item", NULL, "first a line with its version, flags, size in bytes, and time to live in ms or -"},
+    [OPTION_MATCH] = {0, "match", "PATTERN", "keys that match as a whole: * ? [a-z] [^a-z] \\x"},
     [OPTION_MAX_SILENCE] = {'m', "max-silence", "MS", "how long a worker that lives may be silent [1000]"},
     [OPTION_NAMESPACE] = {'n', "namespace", "NAME", "of this namespace [default]"},
     [OPTION_NO_MEASURE] = {0, "no-measure", NULL, "do not ask the kernel anew: show what it said the last time"},
     [OPTION_OUTPUT] = {'o', "output", "FORMAT", "text or json [text]"},
+    [OPTION_PREFIX] = {'p', "prefix", "PREFIX", "keys that begin with it; with -e or -x it is read as a KEY is"},
     [OPTION_STABLE] = {0, "stable", NULL, "the worker is stopped: believe what one look finds"},
     [OPTION_TTL] = {'t', "ttl", "TIME", "time to live: 90, 90s, 500ms, 15m, 2h, 7d, or none [the namespace's]"},
     [OPTION_SOCKET] = {'s', "socket", "PATH", "the daemon's socket [$LARDER_SOCKET, /run/larder/default.sock]"},
@@ -67,18 +78,33 @@ static const struct verb verbs[] = {
     {"ping", "", "is the daemon alive?", "Exit status 0: yes; 1: its worker is silent, or nobody can attach; 69: there is none.", BIT(OPTION_MAX_SILENCE), 0, 0,
      ctl_ping},
     {"get", "KEY", "write the value of KEY to standard output", "Its bytes and no other; a line end is added on a terminal. Exit status 1: there is no such item.",
-     OF_ITEM, 1, 1, ctl_get},
+     OF_ITEM | BIT(OPTION_ITEM), 1, 1, ctl_get},
     {"set", "KEY VALUE", "store VALUE (-: standard input) under KEY", "Returns when other processes see it; exit status 1: that takes longer than a second.",
-     OF_ITEM | BIT(OPTION_TTL) | BIT(OPTION_FLAGS), 2, 2, ctl_set},
+     OF_WRITE, 2, 2, ctl_set},
     {"delete", "KEY", "delete KEY", "Returns when other processes see it. Exit status 1: there was no such item, or that takes longer than a second.", OF_ITEM, 1, 1,
      ctl_delete},
+    {"add", "KEY VALUE", "store VALUE under KEY if there is no such item", "Exit status 1: there is one.", OF_WRITE, 2, 2, ctl_add},
+    {"replace", "KEY VALUE", "store VALUE under KEY if there is such an item", "Exit status 1: there is none.", OF_WRITE, 2, 2, ctl_replace},
+    {"cas", "KEY VERSION VALUE", "store VALUE under KEY if the item has VERSION", "get --item shows the version. Exit status 1: it has another one, or there is no item.", OF_WRITE, 3, 3,
+     ctl_cas},
+    {"append", "KEY VALUE", "add VALUE (-: standard input) behind the value of KEY", "Exit status 1: there is no such item.", OF_ITEM, 2, 2, ctl_append},
+    {"prepend", "KEY VALUE", "add VALUE (-: standard input) before the value of KEY", "Exit status 1: there is no such item.", OF_ITEM, 2, 2, ctl_prepend},
+    {"touch", "KEY", "give KEY another time to live", "Exit status 1: there is no such item.", OF_ITEM | BIT(OPTION_TTL), 1, 1, ctl_touch},
+    {"incr", "KEY [N]", "add N to the number of KEY, and write what comes out", "N is 1 unless said. Exit status 1: there is no such item; 2: its value is no number, or would not fit 64 bits.",
+     OF_WRITE | BIT(OPTION_CREATE), 1, 2, ctl_incr},
+    {"decr", "KEY [N]", "subtract N from the number of KEY, and write what comes out", "As incr.", OF_WRITE | BIT(OPTION_CREATE), 1, 2, ctl_decr},
+    {"keys", "", "write the keys of a namespace, a line each",
+     "Bytes escaped as in a dump. A key that is there all the time is written, perhaps twice; one that comes or goes meanwhile perhaps. JSON has sizes, flags and time to live too.",
+     OF_ITEM | BIT(OPTION_PREFIX) | BIT(OPTION_MATCH) | BIT(OPTION_OUTPUT), 0, 0, ctl_keys},
     {"dump", "[FILE]", "write all items as lines of text", "One item a line: KEY, flags, time to live in ms or -, VALUE, with tabs between them, bytes escaped.",
      BIT(OPTION_NAMESPACE), 0, 1, ctl_dump},
     {"load", "[FILE]", "store the items of a dump", "Items that are there already are overwritten, others stay.", BIT(OPTION_NAMESPACE), 0, 1, ctl_load},
     {"namespaces", "", "what each namespace is, holds and has counted", "One row a namespace.", BIT(OPTION_OUTPUT), 0, 0, ctl_namespaces},
-    {"create", "SPEC", "make a namespace", "SPEC: NAME[,policy=evict|fifo|refuse][,min=SIZE][,max=SIZE][,ttl=TIME][,reset-every=TIME]. There is one made with these options: done.", 0, 1,
+    {"create", "SPEC", "make a namespace", "SPEC: NAME[,policy=evict|fifo|refuse][,min=SIZE][,max=SIZE][,ttl=TIME][,reset-every=TIME][,feed=N]. There is one made with these options: done.", 0, 1,
      1, ctl_create},
     {"reset", "NAME", "empty a namespace at once", "When it returns nobody finds anything older. Exit status 1: that takes longer than a second.", 0, 1, 1, ctl_reset},
+    {"watch", "", "say what changes in a namespace", "One event a line: ms since the segment was made, what, KEY (#hash if it is long), version. Exit status 1: some were missed.",
+     BIT(OPTION_COUNT) | BIT(OPTION_NAMESPACE) | BIT(OPTION_OUTPUT), 0, 0, ctl_watch},
     {"stat", "", "figures of segment, table, arena, lanes, worker", "Exit status 1: there are warnings; each says what to do.",
      BIT(OPTION_NAMESPACE) | BIT(OPTION_OUTPUT), 0, 0, ctl_stat},
     {"mem", "", "where every byte is, and what the kernel says", "Exit status 1: sums differ, or the kernel's figure and ours.",
@@ -205,6 +231,11 @@ static bool take_option(struct ctl_call *call, enum option_id id, const char *ar
 {
     uint64_t n;
     switch (id) {
+    case OPTION_COUNT:
+        return (ctl_number(argument, UINT64_MAX, &call->count) && call->count > 0) || wrong(id, argument);
+    case OPTION_CREATE:
+        call->create = true;
+        return ctl_signed(argument, &call->initial) || wrong(id, argument);
     case OPTION_ESCAPES:
     case OPTION_HEX:
         call->form = id == OPTION_HEX ? CTL_HEX : CTL_ESCAPED;
@@ -213,6 +244,12 @@ static bool take_option(struct ctl_call *call, enum option_id id, const char *ar
         if (!ctl_number(argument, UINT32_MAX, &n))
             return wrong(id, argument);
         call->flags = (uint32_t)n;
+        return true;
+    case OPTION_ITEM:
+        call->item = true;
+        return true;
+    case OPTION_MATCH:
+        call->match = argument;
         return true;
     case OPTION_MAX_SILENCE:
         if (!ctl_number(argument, UINT32_MAX, &n))
@@ -229,6 +266,9 @@ static bool take_option(struct ctl_call *call, enum option_id id, const char *ar
     case OPTION_OUTPUT:
         call->json = strcmp(argument, "json") == 0;
         return call->json || strcmp(argument, "text") == 0 || wrong(id, argument);
+    case OPTION_PREFIX:
+        call->prefix = argument;
+        return true;
     case OPTION_STABLE:
         call->stable = true;
         return true;

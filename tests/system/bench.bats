@@ -67,7 +67,7 @@ holds() {
 
 for_each_mode() {
     local mode
-    for mode in latency get get-many hot mixed set wait beside idle bytes attach; do
+    for mode in latency get get-many hot mixed set wait incr beside idle bytes attach; do
         "$@" "$mode" || {
             echo "$mode failed"
             return 1
@@ -214,6 +214,13 @@ runs_as_json() {
     holds "hunt: hits" '> 0'
     holds "hunt: messages / memcpy" '> 0'
     small --seconds 0.3 --rate 0 --processes 2 hunt
+}
+
+@test "leases of killed holders are handed over" {
+    small -o json --seconds 0.2 lease >"$DIR/json"
+    holds "lease: asked for and given back" '> 0'
+    holds "lease: holders killed" '>= 10'
+    holds "lease: hand-over, max" '> 0'
 }
 
 @test "after a reset every get misses, and the blocks become free" {
