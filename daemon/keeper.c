@@ -109,6 +109,13 @@ bool lrd_keeper_plan(const struct lrd_config *c, struct lrd_geometry *g, struct 
     if (lrd_segment_plan(&plan, g, parts, &least) == 0)
         return plan_namespaces(c, g, why);
     char a[16], b[16];
+    uint64_t feeds = plan.feed_bytes, without;
+    plan.feed_bytes = 0;
+    if (feeds > c->memory / 256 && lrd_segment_plan(&plan, g, parts, &without) == 0) {
+        snprintf(why, LRD_WHY_BYTES, "--memory %s has no room for change feeds of %s: lower %s, or raise --memory", lrd_size_text(c->memory, a),
+                 lrd_size_text(c->feeds != 0 ? c->feeds : feeds, b), c->feeds != 0 ? "--feeds" : "feed= of the namespaces");
+        return false;
+    }
     snprintf(why, LRD_WHY_BYTES, "--memory %s is too little for %u clients and items of %u bytes: give it at least %s", lrd_size_text(c->memory, a), c->max_clients,
              c->average_item, lrd_size_text(least, b));
     return false;

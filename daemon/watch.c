@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
+#include <sys/types.h>
 
 #include "shm/feed.h"
 #include "shm/wait.h"
 
-#define BUCKETS 1024u     /* of the index by hash */
+#define BUCKETS 1024u     /* of the index by namespace and hash; a power of two */
 #define NONE UINT32_MAX
 #define RINGS_PER_STEP 8u /* two syscalls each, 1 to 2 us */
 #define LANES_PER_STEP 64u
@@ -35,6 +37,7 @@ struct lrd_watches {
     struct lrd_store *s;
     struct lane *lanes;
     uint32_t n_lanes;
+    uint64_t secret;          /* odd; hashes come from clients, who must not choose which of them share a bucket */
     uint32_t n_tables;        /* lanes that have one */
     uint32_t bucket[BUCKETS];
     uint32_t *queue;          /* lanes to ring, from `head`, n_queued of them, in a ring of n_lanes */
@@ -53,6 +56,9 @@ int lrd_watches_create(struct lrd_watches **out, struct lrd_store *s)
         return -ENOMEM;
     ws->s = s;
     ws->n_lanes = s->r.geometry.n_lanes;
+    if (getrandom(&ws->secret, sizeof ws->secret, GRND_NONBLOCK) != (ssize_t)sizeof ws->secret)
+        ws->secret = (uint64_t)(uintptr_t)ws * UINT64_C(0x9e3779b97f4a7c15);
+    ws->secret |= 1;
     ws->lanes = calloc(ws->n_lanes, sizeof *ws->lanes);
     ws->queue = calloc(ws->n_lanes, sizeof *ws->queue);
     for (uint32_t i = 0; i < BUCKETS; i++)
@@ -80,11 +86,15 @@ uint64_t lrd_watches_private_bytes(const struct lrd_watches *ws)
 
 static struct watch *at(const struct lrd_watches *ws, uint32_t number) { return &ws->lanes[number / LRD_WATCHES].watch[number % LRD_WATCHES]; }
 
-static uint32_t *bucket_of(struct lrd_watches *ws, uint64_t hash) { return &ws->bucket[hash % BUCKETS]; }
+static uint32_t *bucket_of(struct lrd_watches *ws, uint32_t ns, uint64_t hash)
+{
+    uint64_t x = (hash ^ ws->secret) * ws->secret;
+    return &ws->bucket[((x ^ x >> 32) + ns) * ws->secret >> 32 & (BUCKETS - 1)];
+}
 
 static void put(struct lrd_watches *ws, uint32_t number, uint32_t ns, uint64_t hash)
 {
-    uint32_t *first = bucket_of(ws, hash);
+    uint32_t *first = bucket_of(ws, ns, hash);
     *at(ws, number) = (struct watch){.hash = hash, .next = *first, .prev = NONE, .ns = ns, .used = true};
     if (*first != NONE)
         at(ws, *first)->prev = number;
@@ -98,7 +108,7 @@ static void drop(struct lrd_watches *ws, uint32_t number)
     struct watch *w = at(ws, number);
     if (w->next != NONE)
         at(ws, w->next)->prev = w->prev;
-    *(w->prev != NONE ? &at(ws, w->prev)->next : bucket_of(ws, w->hash)) = w->next;
+    *(w->prev != NONE ? &at(ws, w->prev)->next : bucket_of(ws, w->ns, w->hash)) = w->next;
     w->used = false;
     ws->lanes[number / LRD_WATCHES].n--;
     ws->watched.n--;
@@ -207,12 +217,15 @@ static void note_feed(struct lrd_watches *ws, struct lane *l, uint32_t ns)
 
 /* ---- what clients say ---- */
 
-static uint32_t find(const struct lrd_watches *ws, uint32_t lane, uint32_t ns, uint64_t hash)
+/* Among the lane's own: in the bucket there may be all lanes that wait for the same key. */
+static bool has(const struct lane *l, uint32_t ns, uint64_t hash)
 {
-    for (uint32_t i = ws->bucket[hash % BUCKETS]; i != NONE; i = at(ws, i)->next)
-        if (i / LRD_WATCHES == lane && at(ws, i)->hash == hash && at(ws, i)->ns == ns)
-            return i;
-    return NONE;
+    for (uint32_t i = 0, left = l->n; left > 0; i++) {
+        if (l->watch[i].used && l->watch[i].hash == hash && l->watch[i].ns == ns)
+            return true;
+        left -= l->watch[i].used;
+    }
+    return false;
 }
 
 static bool has_table(struct lrd_watches *ws, struct lane *l)
@@ -241,7 +254,7 @@ void lrd_watches_note(struct lrd_watches *ws, uint32_t lane, uint32_t ns, uint64
         if (none)
             return;
     }
-    if (find(ws, lane, ns, hash) != NONE)
+    if (has(l, ns, hash))
         return;
     uint32_t place = 0;
     if (l->n == LRD_WATCHES) {
@@ -277,7 +290,7 @@ void lrd_watches_remove_lane(struct lrd_watches *ws, uint32_t lane)
 
 void lrd_watches_queue(struct lrd_watches *ws, uint32_t ns, uint64_t hash)
 {
-    for (uint32_t i = *bucket_of(ws, hash), next; i != NONE; i = next) {
+    for (uint32_t i = *bucket_of(ws, ns, hash), next; i != NONE; i = next) {
         next = at(ws, i)->next;
         if (at(ws, i)->hash != hash || at(ws, i)->ns != ns)
             continue;

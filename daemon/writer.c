@@ -223,6 +223,9 @@ static void note_record(struct lrd_writer *w, uint32_t lane, uint64_t position)
     lrd_store_relaxed(&w->s->journal->at_lane, (uint64_t)lane + 1);
 }
 
+/* What is done next is done for no record. */
+static void note_nothing(struct lrd_writer *w) { lrd_store_relaxed(&w->s->journal->at_lane, 0); }
+
 /* ---- stage 2: payloads ---- */
 
 /* There is no block for a record: it waits. Either room has to be made, or free blocks wait for the sweep. */
@@ -453,7 +456,7 @@ static void end_batch(struct lrd_writer *w, unsigned n)
     for (unsigned i = 0; i < n; i++)
         if (w->batch[i].emptied != LRD_NO_BLOCK)
             lrd_arena_free_if_empty(&w->arena, w->batch[i].emptied, w->now_ms);
-    lrd_store_relaxed(&w->s->journal->at_lane, 0);
+    note_nothing(w);
     counter_add(w, LRD_C_batches, n > 0);
     for (unsigned i = 0; i < EVICT_STEPS && lrd_evict_owes(w->evict); i++)
         if (!lrd_evict_step(w->evict, w->now_ms))
@@ -489,6 +492,7 @@ static void large_end(struct lrd_writer *w)
 {
     w->arena.held[LRD_HOLD_RECORD] = LRD_NO_BLOCK;
     w->large.lane = NO_LANE;
+    note_nothing(w);
 }
 
 /* Plans, and gets room. Nothing to copy: it is applied, and that was it. False: it has to wait. */
@@ -513,16 +517,20 @@ static bool large_plan(struct lrd_writer *w, struct lane_ref *lane)
     return true;
 }
 
+/* True if that was it. */
 static bool large_begin(struct lrd_writer *w, struct lane_ref *lane, const struct pending *p)
 {
     struct large *l = &w->large;
     l->p = *p;
     l->begun = 0;
+    note_record(w, lane_idx(w, lane), p->position);
     lrd_racy_copy(l->key, p->payload, p->record.key_len);
     l->p.key = l->key;
     hash_copy(w, &l->p);
     l->lane = lane_idx(w, lane);
-    return large_plan(w, lane);
+    bool applied = large_plan(w, lane) && l->lane == NO_LANE;
+    note_nothing(w);
+    return applied;
 }
 
 #define LARGE_TURNS 4u
@@ -554,14 +562,14 @@ static bool large_step(struct lrd_writer *w, struct lane_ref *lane)
         if (l->p.emptied != LRD_NO_BLOCK)
             lrd_arena_free_if_empty(&w->arena, l->p.emptied, w->now_ms);
     }
-    lrd_store_relaxed(&w->s->journal->at_lane, 0);
+    note_nothing(w);
     return applied;
 }
 
 /* ---- conditional writes ---- */
 
-/* False: it has to wait, or is copied in steps from now on. */
-static bool decide(struct lrd_writer *w, struct lane_ref *lane, struct pending *p)
+/* False: it has to wait, or is copied in steps from now on. Adds to *copied. */
+static bool decide(struct lrd_writer *w, struct lane_ref *lane, struct pending *p, uint32_t *copied)
 {
     struct lrd_decision plan;
     const struct lrd_ask ask = ask_of(w, lane, p);
@@ -583,15 +591,17 @@ static bool decide(struct lrd_writer *w, struct lane_ref *lane, struct pending *
             return false;
         }
         lrd_decide_copy(&w->decider, &ask, &plan, UINT32_MAX);
+        *copied += plan.bytes;
     }
     apply_plan(w, lane, p, &plan);
     return true;
 }
 
-/* True if some records were applied. */
+/* True if some records were applied. What they copy is known only here: a touch of few bytes copies the whole item. So it ends when enough was copied, and the others' turn comes at the next look. */
 static bool decide_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n)
 {
     unsigned done = 0;
+    uint32_t copied = 0;
     for (unsigned i = 0; i < n; i++) {
         struct pending *p = &w->batch[i];
         if (p->refused || p->record.kind == LRD_RECORD_NOTHING)
@@ -601,9 +611,9 @@ static bool decide_batch(struct lrd_writer *w, struct lane_ref *lane, unsigned n
         hash_copy(w, p);
     }
     prefetch_items(w, n);
-    for (; done < n; done++) {
+    for (; done < n && copied < COPY_STEP_BYTES; done++) {
         note_record(w, lane_idx(w, lane), w->batch[done].position);
-        if (!decide(w, lane, &w->batch[done]))
+        if (!decide(w, lane, &w->batch[done], &copied))
             break;
         LRD_TESTPOINT("writer_applied");
     }
@@ -764,6 +774,7 @@ static void apply_request(struct lrd_writer *w, struct lane_ref *lane)
     note_record(w, lane_idx(w, lane), p->position);
     if (p->record.kind == LRD_RECORD_WATCH) {
         take_watch(w, lane, p);
+        note_nothing(w);
         return;
     }
     lrd_journal_begin(&w->journal);
@@ -775,7 +786,7 @@ static void apply_request(struct lrd_writer *w, struct lane_ref *lane)
     lrd_journal_commit(&w->journal);
     if (p->record.kind == LRD_RECORD_NS_RESET && answer == LRD_ANSWER_OK)
         reset_done(w, p->record.ns, began_ns);
-    lrd_store_relaxed(&w->s->journal->at_lane, 0);
+    note_nothing(w);
 }
 
 /* True if there was something to do. */
@@ -793,7 +804,7 @@ static bool look_at(struct lrd_writer *w, struct lane_ref *lane)
         apply_request(w, lane);
         applied = true;
     } else if (alone == ALONE_LARGE && w->large.lane == NO_LANE) /* else it waits for its turn: bounded, the other one is copied by us alone */
-        applied |= large_begin(w, lane, &w->batch[0]) && w->large.lane == NO_LANE;
+        applied |= large_begin(w, lane, &w->batch[0]);
     if (applied)
         lrd_wake_waiters(lane->words, lane->ring.lane, lane->bell);
     return n > 0 || alone != ALONE_NONE;

@@ -1,5 +1,6 @@
 #include "libclient/larder.h"
 
+#include <errno.h>
 #include <string.h>
 
 static const struct {
@@ -9,12 +10,12 @@ static const struct {
     {LARDER_OK, "done"},
     {LARDER_MISS, "no such item"},
     {LARDER_TOO_SMALL, "the value does not fit the buffer"},
-    {LARDER_BUSY, "the ring stayed full until the deadline, or credit was not there"},
+    {LARDER_BUSY, "no room in time: the ring stayed full, credit was not there, or too many views or results are held"},
     {LARDER_FULL, "the namespace is full and refuses eviction"},
     {LARDER_DOWN, "no live daemon"},
     {LARDER_STALE, "the daemon has been silent for too long"},
     {LARDER_TIMEOUT, "not yet"},
-    {LARDER_LOST, "the daemon that had the write is gone"},
+    {LARDER_LOST, "the daemon that had it is gone, with all that was in it"},
     {LARDER_DISCARDED, "the write was not applied: its namespace was reset before"},
     {LARDER_NO_NAMESPACE, "no namespace of that name"},
     {LARDER_NOT_ALLOWED, "this process may not do that"},
@@ -40,6 +41,11 @@ static const struct {
     {LARDER_END, "the scan has been everywhere"},
     {LARDER_FORGOTTEN, "that result was collected or given up before"},
     {LARDER_DIVERTED, "the write went to the fallback"},
+    /* what the kernel's words would mislead about */
+    {-EINVAL, "an argument does not do: a NULL, a key of 0 or too many bytes, an option, or a struct whose size is not set"},
+    {-E2BIG, "the item is larger than items may be: larder_item_max() tells"},
+    {-EBADF, "the handle was closed"},
+    {-EPROTO, "the daemon's answer makes no sense"},
 };
 
 /* Not glibc's strerror(): the text of a number it does not know lies in a buffer that the next call overwrites. */

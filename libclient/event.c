@@ -106,8 +106,12 @@ int larder_event_clear(struct larder *h)
     /* A worker that was killed may have had its answer repeated by the next: descriptors in it find no room and are dropped. */
     while (at != NULL && ((got = recv(at->sock, byte, sizeof byte, MSG_DONTWAIT)) > 0 || (got < 0 && errno == EINTR))) {
     }
-    if (at != NULL && got == 0)
-        (void)lrd_renew(h, at); /* the daemon has hung up */
+    if (at != NULL && got == 0) {
+        /* The daemon has hung up, and this edge was the only one: it is not left to the next look, however long ago the last was. */
+        if (!lrd_is_down(at))
+            lrd_store_relaxed(&h->here->look_ns, 0);
+        (void)lrd_renew(h, at);
+    }
     return 0;
 }
 
@@ -139,9 +143,9 @@ int larder_arm_ticket(struct larder *h, larder_ticket ticket)
     pthread_mutex_lock(&h->here->mutex);
     bool armed = lrd_arm_position(at->words, at->ring.lane, position);
     pthread_mutex_unlock(&h->here->mutex);
-    if (lrd_lane_is_ours(at))
-        return armed ? 0 : LARDER_CHANGED;
-    return LARDER_LOST;
+    if (!lrd_lane_is_ours(at) || (armed && lrd_is_down(at)))
+        return LARDER_LOST;
+    return armed ? 0 : LARDER_CHANGED;
 }
 
 /* What arming a watch comes to: LARDER_LOST is a daemon that went meanwhile, and the next look finds out. */

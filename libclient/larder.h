@@ -283,7 +283,7 @@ struct larder_write {
 /* n sets at once, in the array's order: of several of one key the last counts. writes[0].size is the stride. writes[i].result and ticket are what larder_set() would have returned and
  * stored; what cannot be written (-EINVAL, -E2BIG, LARDER_FULL, LARDER_VOID ...) does not stop the others. *done (may be NULL) counts the zeros. busy_timeout_ms is that of the whole call: when the ring stayed
  * full until then, all that follow have LARDER_BUSY. With a fallback each that is refused goes there, behind those before it.
- * Returns 0 if all results are 0, else the first in the array that is not; -EINVAL also for NULL or a stride too small, then no result was touched. n may be 0.
+ * Returns 0 if all results are 0, else the first in the array that is not; -EINVAL also for NULL or a stride too small or not a multiple of 8, then no result was touched. n may be 0.
  * LARDER_SET_WAIT in the options of some: waits for those when all are written. With a token: writes what stands before it, then that one alone, and waits for its answer.
  * Keys, values and options must stay as they are until the call returns.
  * Cost: one compare-and-swap and one look at the doorbell for up to 64 records, or as many as there is room for, at most half a ring at a time (beyond what one record takes); for each record

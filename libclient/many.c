@@ -224,7 +224,7 @@ static int write_many(struct larder_ns *ns, struct larder_write *writes, size_t 
 {
     if (done != NULL)
         *done = 0;
-    if (ns == NULL || (n > 0 && (writes == NULL || writes->size < sizeof *writes)))
+    if (ns == NULL || (n > 0 && (writes == NULL || writes->size < sizeof *writes || writes->size % _Alignof(struct larder_write) != 0)))
         return -EINVAL;
     struct batch b;
     b.ns = ns;

@@ -23,8 +23,11 @@ static int operate_in(struct larder_ns *ns, struct lrd_attachment *at, struct lr
     if (!op->async || (op->ticket != NULL && !op->plain)) {
         op->w.result = lrd_result_take(at);
         if (lrd_unlikely(op->w.result == 0)) {
-            lrd_count(at, LRD_STAT_BUSY, 1);
-            return LARDER_BUSY;
+            /* A lane that nobody reads any more gives none back. */
+            int r = lrd_may_write(ns->handle, at, lrd_clock_segment_ms(at->zero_ns));
+            if (r == 0)
+                lrd_count(at, LRD_STAT_BUSY, 1);
+            return r != 0 ? r : LARDER_BUSY;
         }
     }
     int r = lrd_write_to(ns, at, &op->w, &position);

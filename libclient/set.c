@@ -387,7 +387,8 @@ int lrd_wait_for(struct larder *h, struct lrd_attachment *at, uint64_t position,
         bool ours = lrd_lane_is_ours(at); /* after it: a position of the lane's next client is not ours */
         if (applied && ours)
             return 0;
-        if (timeout_ms == 0 && ours)
+        /* Who only looks, again and again, must learn of the end as well. */
+        if (timeout_ms == 0 && ours && !lrd_is_down(at) && lrd_silence_ms(at, lrd_clock_segment_ms(at->zero_ns)) <= LRD_SUSPICIOUS_MS)
             return LARDER_TIMEOUT;
         if (lrd_renew(h, at) || !ours || lrd_is_down(at))
             return LARDER_LOST;

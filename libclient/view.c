@@ -62,7 +62,7 @@ static __attribute__((noinline)) void count_miss(struct larder_ns *ns, struct lr
 static __attribute__((noinline)) void now_and_then(struct larder_ns *ns, struct lrd_attachment *at, uint64_t sum, uint64_t hash)
 {
     struct lrd_lane *lane = at->ring.lane;
-    if (at->ring.marks == NULL)
+    if (at->ring.marks == NULL && sum % LRD_SAMPLE_EACH == 0)
         lrd_store_relaxed(&lane->sample[lrd_fetch_add_relaxed(&lane->samples, 1) % LRD_SAMPLES], hash);
     if (sum % LRD_LOOK_EACH == 0)
         look_for_end(ns, at);
@@ -73,6 +73,15 @@ static inline void count_hit(struct larder_ns *ns, struct lrd_attachment *at, ui
     uint64_t sum = lrd_count(at, LRD_STAT_HITS, 1);
     if (lrd_unlikely((sum & at->look_mask) == 0))
         now_and_then(ns, at, sum, hash);
+}
+
+/* As in get.c: that there is no value is something to know as well. */
+static __attribute__((noinline)) void count_other(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash, enum lrd_outcome outcome)
+{
+    if (outcome == LRD_KNOWN_ABSENT)
+        count_hit(ns, at, hash);
+    else
+        count_miss(ns, at);
 }
 
 static void count_detours(struct lrd_attachment *at, const struct lrd_get *get)
@@ -198,7 +207,7 @@ __attribute__((always_inline)) static inline int view_at(struct larder_ns *ns, s
         return 0;
     }
     lrd_pin_drop(lane, i); /* a former turn may have set it */
-    count_miss(ns, at);
+    count_other(ns, at, hash, outcome);
     return outcome == LRD_KNOWN_ABSENT ? LARDER_ABSENT : LARDER_MISS;
 }
 
@@ -310,7 +319,7 @@ int larder_get_hold(struct larder_ns *ns, const void *key, size_t key_size, void
     if (lrd_likely(outcome == LRD_FOUND))
         count_hit(ns, at, get.hash);
     else
-        count_miss(ns, at);
+        count_other(ns, at, get.hash, outcome);
     if (outcome == LRD_ABSENT)
         return LARDER_MISS;
     if (outcome == LRD_KNOWN_ABSENT)

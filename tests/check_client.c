@@ -626,6 +626,10 @@ START_TEST(words_for_results)
     }
     ck_assert_str_eq(larder_strerror(0), "done");
     ck_assert_str_eq(larder_strerror(-ENOMEM), "Cannot allocate memory");
+    /* not the kernel's "Argument list too long" and "Bad file descriptor": nobody passed either */
+    ck_assert_ptr_nonnull(strstr(larder_strerror(-E2BIG), "larder_item_max()"));
+    ck_assert_str_eq(larder_strerror(-EBADF), "the handle was closed");
+    ck_assert_ptr_nonnull(strstr(larder_strerror(-EINVAL), "size is not set"));
     ck_assert_str_eq(larder_strerror(INT_MIN), "unknown result");
     ck_assert_str_eq(larder_strerror(19), "unknown result");
     ck_assert_str_eq(larder_version(), LARDER_VERSION);

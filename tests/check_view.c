@@ -377,10 +377,14 @@ START_TEST(test_kinds)
         expect(larder_view_end(&v) == 0);
         expect(hold_of(key, &hold) == 0 && larder_revisit(ns, &hold) == 0);
     }
+    struct larder_stats before = {.size = sizeof before}, after = {.size = sizeof after};
     ck_assert_int_eq(larder_set_absent(ns, "none", 4, &wait, NULL), 0);
+    ck_assert_int_eq(larder_stats(h, &before), 0);
     ck_assert_int_eq(view("none", &v), LARDER_ABSENT);
     ck_assert_int_eq(hold_of("none", &hold), LARDER_ABSENT);
     ck_assert_int_eq(larder_revisit(ns, &hold), 0);
+    ck_assert_int_eq(larder_stats(h, &after), 0);
+    ck_assert_uint_eq(after.hits - before.hits, 3); /* each was answered */
     ck_assert_int_eq(larder_set(ns, "none", 4, "x", 1, &wait, NULL), 0);
     ck_assert_int_eq(larder_revisit(ns, &hold), LARDER_CHANGED);
     /* A pending one of another kind is waited for as well. */
@@ -672,8 +676,13 @@ START_TEST(test_a_hold_expires)
     ck_assert_int_eq(larder_set(ns, "key", 3, "x", 1, &o, NULL), 0);
     ck_assert_int_eq(hold_of("key", &hold), 0);
     ck_assert_int_eq(larder_revisit(ns, &hold), 0);
+    /* Its block would be freed at once. */
+    pid_t worker = (pid_t)lrd_load_relaxed(&d.r.header->worker_pid);
+    ck_assert_int_eq(kill(worker, SIGSTOP), 0);
     pause_us(100000);
-    ck_assert_int_eq(larder_revisit(ns, &hold), LARDER_CHANGED);
+    int r = larder_revisit(ns, &hold);
+    ck_assert_int_eq(kill(worker, SIGCONT), 0);
+    ck_assert_int_eq(r, LARDER_CHANGED);
 }
 END_TEST
 

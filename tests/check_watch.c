@@ -577,6 +577,32 @@ START_TEST(test_the_end_of_the_daemon_makes_it_readable)
 }
 END_TEST
 
+/* A ticket is armed in the lane, which nobody reads any more. */
+START_TEST(test_a_ticket_goes_with_the_daemon)
+{
+    larder_ticket t;
+    int fd = quiet_fd();
+    stop_worker();
+    ck_assert_int_eq(larder_set(na, "1", 1, "v", 1, NULL, &t), 0);
+    ck_assert_int_eq(larder_arm_ticket(a, t), 0);
+    ck_assert_int_eq(larder_wait(a, t, 1), LARDER_TIMEOUT); /* has looked for the daemon just now, and will not look again for a while */
+    pid_t worker = (pid_t)lrd_load_relaxed(&d.r.header->worker_pid);
+    kill(d.keeper, SIGKILL);
+    waitpid(d.keeper, NULL, 0);
+    kill(worker, SIGKILL);
+    ck_assert(is_readable(fd, LONG_MS));
+    ck_assert_int_eq(larder_event_clear(a), 0);
+    ck_assert_int_eq(larder_wait(a, t, 0), LARDER_LOST);
+    ck_assert_int_eq(larder_arm_ticket(a, t), LARDER_LOST);
+    larder_close(a);
+    larder_close(b);
+    char command[100];
+    snprintf(command, sizeof command, "rm -r %s", d.folder);
+    ck_assert_int_eq(system(command), 0);
+    setup();
+}
+END_TEST
+
 /* Not the parent's: that rings for the parent. */
 START_TEST(test_a_child_has_a_descriptor_of_its_own)
 {
@@ -620,6 +646,18 @@ START_TEST(test_bells_that_nobody_reads)
 }
 END_TEST
 
+/* What the worker might fault at later is not taken for its fault. */
+START_TEST(test_a_watch_that_is_noted_is_not_blamed)
+{
+    quiet_fd();
+    ck_assert_int_eq(larder_arm_change(na, "key", 3, version_of(na, "key")), 0);
+    uint64_t lane = 1;
+    for (int i = 0; i < 1000 && (lane = lrd_load_relaxed(&d.r.journal->at_lane)) != 0; i++)
+        pause_us(1000);
+    ck_assert_uint_eq(lane, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("watch");
@@ -645,8 +683,10 @@ int main(void)
     tcase_add_test(t, test_a_feed_makes_it_readable);
     tcase_add_test(t, test_a_new_worker_rings_what_was_armed);
     tcase_add_test(t, test_the_end_of_the_daemon_makes_it_readable);
+    tcase_add_test(t, test_a_ticket_goes_with_the_daemon);
     tcase_add_test(t, test_a_child_has_a_descriptor_of_its_own);
     tcase_add_test(t, test_bells_that_nobody_reads);
+    tcase_add_test(t, test_a_watch_that_is_noted_is_not_blamed);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

@@ -56,8 +56,6 @@ static void stop_worker(void)
     pause_us(20000);
 }
 
-static uint64_t position_of(larder_ticket t) { return (t & ((UINT64_C(1) << 52) - 1)) - 1; }
-
 /* How the daemon has the item, of whatever kind. */
 static enum lrd_outcome look(const char *key, void *buffer, size_t capacity, struct lrd_get *get)
 {
@@ -229,6 +227,8 @@ START_TEST(many_of_all_sorts)
     ck_assert_int_eq(larder_set_many(NULL, many, 1, NULL), -EINVAL);
     many[0].size--;
     ck_assert_int_eq(larder_set_many(ns, many, 1, NULL), -EINVAL);
+    many[0].size = sizeof many[0] + 4; /* the second would not be aligned */
+    ck_assert_int_eq(larder_set_many(ns, many, 2, NULL), -EINVAL);
 }
 END_TEST
 
@@ -265,6 +265,8 @@ START_TEST(many_in_order)
 END_TEST
 
 #ifdef LRD_TESTPOINTS
+
+static uint64_t position_of(larder_ticket t) { return (t & ((UINT64_C(1) << 52) - 1)) - 1; }
 
 /* A child that would be killed at a testpoint writes 32 records of two cells. How it ended. */
 static int status_of_many(const char *testpoint)

@@ -84,7 +84,7 @@ static double trips(struct larder_ns *ns)
     uint64_t token, begin = lrd_clock_ns();
     for (uint64_t i = 0; i < TRIPS; i++)
         if (ask(ns, i % 1000, &token) != LARDER_LEASE || give_back(ns, i % 1000, token) != 0)
-            return NAN;
+            return (double)NAN;
     return (double)(lrd_clock_ns() - begin) / TRIPS;
 }
 

@@ -12,9 +12,20 @@
 
 static const char *outcome_text(enum lrd_outcome outcome, const struct lrd_get *get)
 {
-    if (outcome == LRD_ABSENT)
-        return get->slot != 0 ? "expired" : "absent";
-    return "found";
+    if (outcome == LRD_KNOWN_ABSENT)
+        return "known absent";
+    if (outcome == LRD_ABSENT && get->slot != 0)
+        return lrd_item_kind(get->head) == LRD_ITEM_LEASE ? "lease" : "expired";
+    return outcome == LRD_ABSENT ? "absent" : "found";
+}
+
+static void report_kind(struct ctl_report *out, const struct lrd_get *get, uint64_t now_ms)
+{
+    static const char *const name[LRD_N_ITEM_KINDS] = {"plain", "soft", "leased", "soft leased", "aligned", "soft aligned", "leased aligned", "soft leased aligned", "absent", "lease"};
+    uint32_t kind = lrd_item_kind(get->head);
+    ctl_report_text(out, "kind", "%s", name[kind]);
+    if (lrd_item_has_soft(kind))
+        ctl_report_u64(out, "soft_ttl_left_ms", "ms", get->words.soft_ms > now_ms ? get->words.soft_ms - now_ms : 0);
 }
 
 static void report_key(struct ctl_report *out, const struct lrd_reader *r, const struct ctl_bytes *key, const struct lrd_get *get)
@@ -85,6 +96,7 @@ static void report_item(struct ctl_report *out, const struct ctl_peek *p, const 
     ctl_report_u64(out, "bytes", "bytes", lrd_item_bytes_of(get->head, p->r.granule_shift));
     ctl_report_u64(out, "flags", "", lrd_item_flags(get->head));
     ctl_report_u64(out, "namespace", "", lrd_item_ns(get->head));
+    report_kind(out, get, now_ms);
     if (expires_ms == 0)
         ctl_report_text(out, "ttl", "none");
     else
@@ -139,7 +151,7 @@ static enum ctl_status inspect(const struct ctl_call *call, const struct ctl_pee
         report_item(out, p, &get);
         report_block(out, &p->r, &get);
     }
-    enum ctl_status status = outcome == LRD_ABSENT ? CTL_WARNING : CTL_OK;
+    enum ctl_status status = outcome == LRD_ABSENT || outcome == LRD_KNOWN_ABSENT ? CTL_WARNING : CTL_OK;
     if (!ctl_report_print(out, call->json)) {
         ctl_error("cannot write to standard output: %s", strerror(errno));
         status = CTL_FAILURE;

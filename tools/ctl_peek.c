@@ -32,16 +32,17 @@ const char *ctl_socket(const char *given)
     return DEFAULT_SOCKET;
 }
 
-static enum ctl_status no_answer(const char *peek, int err)
+/* What listens at a socket is named by that: its user knows no other name. */
+static enum ctl_status no_answer(const char *socket, const char *peek, int err)
 {
     switch (-err) {
     case ENOENT:
     case ECONNREFUSED:
-        ctl_error("no daemon at %s: start larderd, or name its socket with --socket", peek);
+        ctl_error("no daemon at %s: start larderd, or name its socket with --socket", socket);
         return CTL_NO_DAEMON;
     case EAGAIN:
     case EPIPE:
-        ctl_error("the daemon at %s does not answer: is its keeper stopped?", peek);
+        ctl_error("the daemon at %s does not answer: is its keeper stopped?", socket);
         return CTL_NO_DAEMON;
     case EACCES:
         ctl_error("not permitted to connect to %s: run as a user or group that may write to it", peek);
@@ -119,7 +120,7 @@ enum ctl_status ctl_peek_open(struct ctl_peek *p, const char *socket)
     snprintf(peek, bytes, "%s.peek", socket);
     memset(p, 0, sizeof *p);
     int r = receive(peek, &w, &fd);
-    enum ctl_status status = r < 0 ? no_answer(peek, r) : map(p, peek, fd, &w);
+    enum ctl_status status = r < 0 ? no_answer(socket, peek, r) : map(p, peek, fd, &w);
     if (fd >= 0 && r == 0)
         close(fd);
     free(peek);

@@ -1,6 +1,6 @@
 /* Why is a key not there?
  *
- * In this order: the item itself; a dead slot of the key that nobody has swept yet, whose block says how it was freed; the writer's ring of departures; the namespace's last
+ * In this order: the item itself, or the note or lease in its place; a dead slot of the key that nobody has swept yet, whose block says how it was freed; the writer's ring of departures; the namespace's last
  * reset. A slot and a ring's entry have 14 bits of the key's hash besides its bucket: where the bytes of the item are still there the key is compared, else what is said is as good
  * as the tag, and another key is taken for this one about once in 16384 departures from the same bucket.
  *
@@ -21,9 +21,9 @@
 #define NOTED_BEFORE_MS 5000u /* an item's departure is noted while its block is reclaimed, in steps; the block is freed behind that */
 
 /* What became of a key. */
-enum fate { UNKNOWN, PRESENT, EXPIRED, EVICTED, EVICTED_UNREAD, DELETED, RESET, NO_ROOM };
+enum fate { UNKNOWN, PRESENT, EXPIRED, EVICTED, EVICTED_UNREAD, DELETED, RESET, NO_ROOM, ABSENT, LEASED };
 
-static const char *const fate_name[] = {"unknown", "present", "expired", "evicted", "evicted_unread", "deleted", "reset", "no_room"};
+static const char *const fate_name[] = {"unknown", "present", "expired", "evicted", "evicted_unread", "deleted", "reset", "no_room", "absent", "leased"};
 
 /* Where it stands. */
 enum source { SOURCE_NONE, SOURCE_ITEM, SOURCE_SLOT, SOURCE_RING, SOURCE_NAMESPACE };
@@ -86,7 +86,17 @@ static enum fate fate_of(enum lrd_cause cause, bool read)
 
 /* ---- the item ---- */
 
-/* True: it is there, alive or expired. */
+/* As the writer and clients see it: is_held() of daemon/decide.c and is_live() of libclient/lease.c. */
+static bool is_held(const struct why *w, const struct lrd_lease *lease)
+{
+    uint32_t lane = (uint32_t)(lease->holder >> 32), incarnation = (uint32_t)lease->holder;
+    if (lease->token == 0 || lane >= w->r->geometry.n_lanes || lease->deadline_ms <= w->now_ms)
+        return false;
+    uint32_t state = lrd_load32_acquire(&w->r->lanes[lane].state);
+    return (state == LRD_LANE_LIVE || state == LRD_LANE_DYING) && lrd_load32_relaxed(&w->r->lanes[lane].incarnation) == incarnation;
+}
+
+/* True: it is there, alive or expired, or what stands in its place says why there is none: a note of absence, or a lease that is held. */
 static bool ask_item(struct why *w)
 {
     unsigned char nothing;
@@ -102,8 +112,13 @@ static bool ask_item(struct why *w)
     if (outcome == LRD_ABSENT && get.slot == 0)
         return false;
     uint64_t expires_ms = lrd_item_expires_ms(get.head);
-    w->answer = (struct answer){.fate = PRESENT, .source = SOURCE_ITEM, .sure = true, .ttl_known = true, .ttl_left_ms = UINT64_MAX};
-    if (outcome == LRD_ABSENT)
+    bool is_lease = lrd_item_kind(get.head) == LRD_ITEM_LEASE;
+    if (is_lease && !is_held(w, &get.words.lease))
+        return false; /* left over; it says nothing of what was there before it */
+    w->answer = (struct answer){.fate = outcome == LRD_KNOWN_ABSENT ? ABSENT : PRESENT, .source = SOURCE_ITEM, .sure = true, .ttl_known = true, .ttl_left_ms = UINT64_MAX};
+    if (is_lease)
+        w->answer = (struct answer){.fate = LEASED, .source = SOURCE_ITEM, .sure = true, .ttl_known = true, .ttl_left_ms = get.words.lease.deadline_ms - w->now_ms};
+    else if (outcome == LRD_ABSENT)
         w->answer = (struct answer){.fate = EXPIRED, .source = SOURCE_ITEM, .sure = true, .when_ms = expires_ms, .expired_ms = expires_ms};
     else if (expires_ms != 0)
         w->answer.ttl_left_ms = expires_ms > w->now_ms ? expires_ms - w->now_ms : 0;
@@ -332,7 +347,9 @@ static void print_ttl(const struct answer *a)
     if (!a->ttl_known || a->fate == EXPIRED)
         return;
     if (a->ttl_left_ms == UINT64_MAX)
-        fputs(a->fate == PRESENT ? ", never expires" : "; it would never have expired", stdout);
+        fputs(a->fate == PRESENT || a->fate == ABSENT ? ", never expires" : "; it would never have expired", stdout);
+    else if (a->fate == LEASED || a->fate == ABSENT)
+        printf(a->fate == LEASED ? ", for at most %s more" : ", which expires in %s", span(a->ttl_left_ms, text));
     else if (a->ttl_left_ms == 0 && a->fate != PRESENT)
         fputs("; it had expired", stdout);
     else
@@ -373,6 +390,12 @@ static void print_verdict(const struct why *w, const char *ns)
     case PRESENT:
         fputs("present", stdout);
         break;
+    case ABSENT:
+        fputs("known to be absent: somebody has left a note that there is no value", stdout);
+        break;
+    case LEASED:
+        fputs("not there yet: somebody has the lease to load it", stdout);
+        break;
     case RESET:
         printf("namespace %s was reset %s%s", ns, moment(w, a->when_ms, when),
                a->source == SOURCE_NAMESPACE ? "; what was there before went with it, and nothing is known of that" : ", and the item went with it");
@@ -411,7 +434,7 @@ static void report(struct ctl_report *out, const struct why *w, const char *ns)
     ctl_report_text(out, "verdict", "%s", fate_name[a->fate]);
     ctl_report_text(out, "source", "%s", source_name[a->source]);
     ctl_report_text(out, "sure", "%s", a->sure ? "yes" : "no");
-    if (a->fate != UNKNOWN && a->fate != PRESENT)
+    if (a->fate != UNKNOWN && a->fate != PRESENT && a->fate != ABSENT && a->fate != LEASED)
         ctl_report_u64(out, "ago_ms", "ms", ago(w, a->fate == EXPIRED ? expired_ms(a) : a->when_ms));
     if (a->ttl_known && a->ttl_left_ms == UINT64_MAX)
         ctl_report_text(out, "ttl", "none");

@@ -40,26 +40,27 @@ struct option_info {
     const char *name;
     const char *argument; /* NULL: none */
     const char *help;
+    const char *values; /* what to say instead of a wrong argument; NULL: none is wrong */
 };
 
 static const struct option_info option_info[N_OPTIONS] = {
-    [OPTION_COUNT] = {'N', "count", "N", "end after so many events [go on]"},
-    [OPTION_CREATE] = {'c', "create", "N", "if there is no such item, count from this number"},
-    [OPTION_ESCAPES] = {'e', "escapes", NULL, "KEY and VALUE have escapes: \\\\ \\t \\n \\r \\e \\0 \\xHH"},
-    [OPTION_FLAGS] = {'f', "flags", "N", "store this number (0 to 4294967295) with the item [0]"},
-    [OPTION_HEX] = {'x', "hex", NULL, "KEY and VALUE are pairs of hexadecimal digits"},
-    [OPTION_ITEM] = {'i', "item", NULL, "first a line with its version, flags, size in bytes, and time to live in ms or -"},
-    [OPTION_MATCH] = {0, "match", "PATTERN", "keys that match as a whole: * ? [a-z] [^a-z] \\x"},
-    [OPTION_MAX_SILENCE] = {'m', "max-silence", "MS", "how long a worker that lives may be silent [1000]"},
-    [OPTION_NAMESPACE] = {'n', "namespace", "NAME", "of this namespace [default]"},
-    [OPTION_NO_MEASURE] = {0, "no-measure", NULL, "do not ask the kernel anew: show what it said the last time"},
-    [OPTION_OUTPUT] = {'o', "output", "FORMAT", "text or json [text]"},
-    [OPTION_PREFIX] = {'p', "prefix", "PREFIX", "keys that begin with it; with -e or -x it is read as a KEY is"},
-    [OPTION_STABLE] = {0, "stable", NULL, "the worker is stopped: believe what one look finds"},
-    [OPTION_TTL] = {'t', "ttl", "TIME", "time to live: 90, 90s, 500ms, 15m, 2h, 7d, or none [the namespace's]"},
-    [OPTION_SOCKET] = {'s', "socket", "PATH", "the daemon's socket [$LARDER_SOCKET, /run/larder/default.sock]"},
-    [OPTION_HELP] = {'h', "help", NULL, "say this"},
-    [OPTION_VERSION] = {'V', "version", NULL, "say the version"},
+    [OPTION_COUNT] = {'N', "count", "N", "end after so many events [go on]", "a number of 1 or more"},
+    [OPTION_CREATE] = {'c', "create", "N", "if there is no such item, count from this number", "a whole number from -9223372036854775808 to 9223372036854775807"},
+    [OPTION_ESCAPES] = {'e', "escapes", NULL, "KEY and VALUE have escapes: \\\\ \\t \\n \\r \\e \\0 \\xHH", NULL},
+    [OPTION_FLAGS] = {'f', "flags", "N", "store this number (0 to 4294967295) with the item [0]", "a number from 0 to 4294967295"},
+    [OPTION_HEX] = {'x', "hex", NULL, "KEY and VALUE are pairs of hexadecimal digits", NULL},
+    [OPTION_ITEM] = {'i', "item", NULL, "first a line with its version, flags, size in bytes, and time to live in ms or -", NULL},
+    [OPTION_MATCH] = {0, "match", "PATTERN", "keys that match as a whole: * ? [a-z] [^a-z] \\x", NULL},
+    [OPTION_MAX_SILENCE] = {'m', "max-silence", "MS", "how long a worker that lives may be silent [1000]", "milliseconds from 0 to 4294967295"},
+    [OPTION_NAMESPACE] = {'n', "namespace", "NAME", "of this namespace [default]", NULL},
+    [OPTION_NO_MEASURE] = {0, "no-measure", NULL, "do not ask the kernel anew: show what it said the last time", NULL},
+    [OPTION_OUTPUT] = {'o', "output", "FORMAT", "text or json [text]", "text or json"},
+    [OPTION_PREFIX] = {'p', "prefix", "PREFIX", "keys that begin with it; with -e or -x it is read as a KEY is", NULL},
+    [OPTION_STABLE] = {0, "stable", NULL, "the worker is stopped: believe what one look finds", NULL},
+    [OPTION_TTL] = {'t', "ttl", "TIME", "time to live: 90, 90s, 500ms, 15m, 2h, 7d, or none [the namespace's]", "90, 90s, 500ms, 15m, 2h, 7d, or none"},
+    [OPTION_SOCKET] = {'s', "socket", "PATH", "the daemon's socket [$LARDER_SOCKET, /run/larder/default.sock]", NULL},
+    [OPTION_HELP] = {'h', "help", NULL, "say this", NULL},
+    [OPTION_VERSION] = {'V', "version", NULL, "say the version", NULL},
 };
 
 /* ---- verbs ---- */
@@ -223,7 +224,7 @@ static bool parse_ttl(const char *text, int64_t *ttl_ms)
 
 static bool wrong(enum option_id id, const char *argument)
 {
-    ctl_error("--%s '%s' is not one: %s", option_info[id].name, argument, option_info[id].help);
+    ctl_error("--%s '%s' does not do: say %s", option_info[id].name, argument, option_info[id].values);
     return false;
 }
 

@@ -77,7 +77,7 @@ has_testpoints() { grep -q '^#define LRD_TESTPOINTS' "$LARDER_BUILD/config.h"; }
     cat "$DIR/watch" "$DIR/read"
     [ "$(grep -c '^set: done' "$DIR/watch")" = 2 ]
     [ "$(tail -n 1 "$DIR/read")" = "get: done" ]
-    run grep -vE ': (done|no live daemon|no such item|the daemon has been silent for too long|the daemon that had the write is gone)$' "$DIR/watch" "$DIR/read"
+    run grep -vE ': (done|no live daemon|no such item|the daemon has been silent for too long|the daemon that had it is gone, with all that was in it)$' "$DIR/watch" "$DIR/read"
     [ "$status" = 1 ] # nothing else was said
 }
 

@@ -115,6 +115,15 @@ teardown() { stop_daemon; }
     [[ $output == *"byte 2"* ]]
 }
 
+@test "a wrong value of an option is answered with the right ones" {
+    for bad in "set --ttl 5x a b" "set --flags -1 a b" "incr --create x a" "ping --max-silence x" "keys --output xml" "watch --count 0"; do
+        # shellcheck disable=SC2086
+        status_of 64 ctl $bad
+        [[ $output == "larderctl ${bad%% *}: --"*"does not do: say "* ]]
+        [ "${#lines[@]}" -eq 1 ]
+    done
+}
+
 @test "help of everything" {
     status_of 0 "$LARDER_BUILD/larderctl" --help
     verbs=$(awk '/^  [a-z]/ { print $1 }' <<<"$output")
@@ -135,7 +144,7 @@ teardown() { stop_daemon; }
     for verb in ping "get a" "set a b" "delete a" dump load stat "inspect a" check; do
         # shellcheck disable=SC2086
         status_of 69 "$LARDER_BUILD/larderctl" --socket "$DIR/none" $verb
-        [[ $output == *"start larderd"* ]]
+        [[ $output == *"no daemon at $DIR/none: start larderd"* ]]
         [ "${#lines[@]}" -eq 1 ]
     done
 }

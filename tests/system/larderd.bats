@@ -69,6 +69,8 @@ as_nobody() {
     [[ $output == *"segment   64M"* ]]
     [ -z "$(ls -A "$DIR")" ]
     refuses 64 'larderd: --memory 8M is too little for 65536 clients*give it at least *' --check-config --socket "$SOCKET" --memory 8M --max-clients 65536
+    refuses 64 'larderd: --memory 64M has no room for change feeds of 1T: lower --feeds, *' --check-config --socket "$SOCKET" --memory 64M --feeds 1T
+    refuses 64 'larderd: --memory 16M has no room for change feeds of 64.0M: lower feed= *' --check-config --socket "$SOCKET" --memory 16M --namespace a,feed=1000000
 }
 
 # ---- namespaces ----
