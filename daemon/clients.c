@@ -37,6 +37,7 @@
 #include "shm/hello.h"
 #include "shm/lane.h"
 #include "shm/testpoint.h"
+#include "shm/wait.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -83,7 +84,7 @@ struct lrd_clients {
     struct lrd_store *store;
     struct lrd_writer *writer;
     struct event_base *base;
-    struct event *on_connect, *on_pause_end, *on_keeper, *on_keeper_room, *on_drained;
+    struct event *on_connect, *on_pause_end, *on_keeper, *on_keeper_room, *on_drained, *on_bells;
     struct seat *seats;
     uint32_t n_seats;
     struct guest guests[N_GUESTS];
@@ -231,6 +232,18 @@ static void take_drained(evutil_socket_t fd, short what, void *arg)
         empty_seat(s);
         drop(s);
     }
+}
+
+/* A lane that has another client by now is rung for nothing. */
+static void ring_bells(evutil_socket_t fd, short what, void *arg)
+{
+    struct lrd_clients *c = arg;
+    eventfd_t n;
+    (void)what;
+    (void)eventfd_read(fd, &n); /* before the look, as above */
+    for (uint32_t lane = 0; lrd_bells_take(lrd_writer_bells(c->writer), &lane); lane++)
+        if (c->seats[lane].state == SEAT_LIVE)
+            lrd_bell_ring(c->seats[lane].socket);
 }
 
 static void look_at_socket(evutil_socket_t fd, short what, void *arg)
@@ -443,7 +456,7 @@ static void go_live(struct seat *s)
     lrd_store32_release(&w->state, LRD_LANE_LIVE);
     LRD_TESTPOINT("attach_live");
     count(s->c, LRD_C_attached);
-    lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell, s->socket);
+    lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell);
     int err = answer(s);
     LRD_TESTPOINT("attach_sent");
     lrd_store32_release(&w->answered, 1);
@@ -584,7 +597,7 @@ static int adopt(struct seat *s, const struct lrd_kept *kept, uint32_t state)
     int err = map_lane(s, (uint32_t)lrd_load_relaxed(&words_of(s)->mark_bytes));
     if (err < 0)
         return err;
-    lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell, s->socket);
+    lrd_writer_add(s->c->writer, s->lane, &s->ring, s->doorbell);
     if (state == LRD_LANE_DYING) {
         drain(s);
         return 0;
@@ -631,6 +644,7 @@ static bool make_events(struct lrd_clients *c)
     const struct lrd_house *h = c->house;
     return add_event(c, &c->on_keeper, h->keeper, EV_READ | EV_PERSIST, take_keeper_messages, true) &&
            add_event(c, &c->on_keeper_room, h->keeper, EV_WRITE, retry_drops, false) &&
+           add_event(c, &c->on_bells, lrd_writer_bells(c->writer)->fd, EV_READ | EV_PERSIST, ring_bells, true) &&
            add_event(c, &c->on_drained, lrd_writer_drained_fd(c->writer), EV_READ | EV_PERSIST, take_drained, true) &&
            add_event(c, &c->on_pause_end, -1, 0, listen_again, false) && add_event(c, &c->on_connect, h->listener, EV_READ | EV_PERSIST, accept_some, true);
 }
@@ -673,6 +687,7 @@ void lrd_clients_destroy(struct lrd_clients *c)
     free_event(&c->on_keeper);
     free_event(&c->on_keeper_room);
     free_event(&c->on_drained);
+    free_event(&c->on_bells);
     free(c->seats);
     free(c);
 }

@@ -25,7 +25,6 @@ struct watch {
 struct lane {
     struct watch *watch;  /* LRD_WATCHES of them, when there was ever one */
     struct lrd_lane *shared; /* NULL: no such lane now */
-    int bell;
     uint32_t n;
     uint32_t victim;      /* the place that is given up next when all are taken */
     uint64_t feeds;       /* bit by namespace */
@@ -35,6 +34,7 @@ struct lane {
 struct lrd_watches {
     struct lrd_watched watched; /* hashes, of all lanes; first: see lrd_watches_changed() */
     struct lrd_store *s;
+    struct lrd_bells *bells;
     struct lane *lanes;
     uint32_t n_lanes;
     uint64_t secret;          /* odd; hashes come from clients, who must not choose which of them share a bucket */
@@ -48,13 +48,14 @@ struct lrd_watches {
     uint32_t round_at, round_left;
 };
 
-int lrd_watches_create(struct lrd_watches **out, struct lrd_store *s)
+int lrd_watches_create(struct lrd_watches **out, struct lrd_store *s, struct lrd_bells *bells)
 {
     struct lrd_watches *ws = calloc(1, sizeof *ws);
     *out = ws;
     if (ws == NULL)
         return -ENOMEM;
     ws->s = s;
+    ws->bells = bells;
     ws->n_lanes = s->r.geometry.n_lanes;
     if (getrandom(&ws->secret, sizeof ws->secret, GRND_NONBLOCK) != (ssize_t)sizeof ws->secret)
         ws->secret = (uint64_t)(uintptr_t)ws * UINT64_C(0x9e3779b97f4a7c15);
@@ -127,8 +128,8 @@ static void enqueue(struct lrd_watches *ws, uint32_t lane)
 static void ring(struct lrd_watches *ws, uint32_t lane)
 {
     struct lane *l = &ws->lanes[lane];
-    if (l->shared != NULL)
-        lrd_ring_sleepers(&ws->s->lanes[lane], l->shared, l->bell);
+    if (l->shared != NULL && lrd_ring_sleepers(&ws->s->lanes[lane], l->shared))
+        lrd_bells_want(ws->bells, lane);
 }
 
 static bool ring_some(struct lrd_watches *ws)
@@ -266,11 +267,10 @@ void lrd_watches_note(struct lrd_watches *ws, uint32_t lane, uint32_t ns, uint64
     put(ws, lane * LRD_WATCHES + place, ns, hash);
 }
 
-void lrd_watches_add_lane(struct lrd_watches *ws, uint32_t lane, struct lrd_lane *shared, int bell)
+void lrd_watches_add_lane(struct lrd_watches *ws, uint32_t lane, struct lrd_lane *shared)
 {
     struct lane *l = &ws->lanes[lane];
     l->shared = shared;
-    l->bell = bell;
     /* What a dead worker knew of was a record that it applied. */
     if (lrd_load_relaxed(&ws->s->lanes[lane].applied) != 0)
         enqueue(ws, lane);

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/bell.h"
 #include "shm/ring.h"
 #include "shm/segment.h"
 
@@ -24,12 +25,12 @@
 struct lrd_watches;
 
 /* 0; -ENOMEM. */
-int lrd_watches_create(struct lrd_watches **out, struct lrd_store *s);
+int lrd_watches_create(struct lrd_watches **out, struct lrd_store *s, struct lrd_bells *bells);
 void lrd_watches_destroy(struct lrd_watches *ws);
 uint64_t lrd_watches_private_bytes(const struct lrd_watches *ws);
 
-/* A lane begins, or is taken over from a dead worker and rung for what that one knew. bell: its client's connection. */
-void lrd_watches_add_lane(struct lrd_watches *ws, uint32_t lane, struct lrd_lane *shared, int bell);
+/* A lane begins, or is taken over from a dead worker and rung for what that one knew. */
+void lrd_watches_add_lane(struct lrd_watches *ws, uint32_t lane, struct lrd_lane *shared);
 
 /* It has ended: whatever it watched is forgotten, and all others are rung. */
 void lrd_watches_remove_lane(struct lrd_watches *ws, uint32_t lane);

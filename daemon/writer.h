@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/bell.h"
 #include "shm/ring.h"
 #include "shm/segment.h"
 
@@ -31,7 +32,7 @@ void lrd_writer_stop(struct lrd_writer *w);
 
 /* Begins to look at a lane whose words say LIVE or DYING. The ring, the doorbell (an eventfd, never read) and the bell (the client's connection:
  * wait.h) stay the caller's, who keeps them until lrd_writer_drained() said so. */
-void lrd_writer_add(struct lrd_writer *w, uint32_t lane, const struct lrd_ring *ring, int doorbell, int bell);
+void lrd_writer_add(struct lrd_writer *w, uint32_t lane, const struct lrd_ring *ring, int doorbell);
 
 /* All lanes of clients that attached to former workers were added. Until then no block is used again: views may be open there (shm/pins.h). */
 void lrd_writer_lanes_known(struct lrd_writer *w);
@@ -42,6 +43,9 @@ void lrd_writer_drain(struct lrd_writer *w, uint32_t lane);
 /* An eventfd that becomes readable when a lane was drained; lrd_writer_drained() takes one such lane, or returns false. */
 int lrd_writer_drained_fd(const struct lrd_writer *w);
 bool lrd_writer_drained(struct lrd_writer *w, uint32_t *lane);
+
+/* Those that the clerk is to ring. */
+struct lrd_bells *lrd_writer_bells(struct lrd_writer *w);
 
 /* An eventfd that becomes readable when a client asked for the memory to be measured (LRD_RECORD_MEASURE was applied). Nobody in the writer waits for the answer: the
  * client looks at lrd_header.measured. */

@@ -39,12 +39,12 @@ enum larder_result {
     LARDER_OK = 0,
     LARDER_MISS = 1,      /* no such item, or it has expired */
     LARDER_TOO_SMALL = 2, /* the value does not fit the buffer; its size was stored, nothing was copied */
-    LARDER_BUSY = 3,      /* the ring stayed full until the deadline, or credit was not answered for until then; nothing was written */
+    LARDER_BUSY = 3,      /* the ring stayed full until the deadline, or credit was not answered for until then, or too many views or results are held; nothing was written */
     LARDER_FULL = 4,      /* the namespace refuses eviction and is full; nothing was written. Others never say so */
     LARDER_DOWN = 5,      /* no live daemon; nothing was written. A worker that is being restarted does not count as that */
     LARDER_STALE = 6,     /* the daemon has been silent for longer than max_silence_ms */
     LARDER_TIMEOUT = 7,   /* not yet; what was waited for may still happen */
-    LARDER_LOST = 8,      /* the daemon that had the ticket is gone, with everything in it */
+    LARDER_LOST = 8,      /* the daemon that had the ticket, the feed or the scan is gone, with everything in it */
     LARDER_DISCARDED = 9, /* the write was acknowledged and not applied: its namespace was reset in between, or it was not covered by credit any more */
     /* about namespaces */
     LARDER_NO_NAMESPACE = 10, /* there is none of that name (any more: another daemon may have other ones) */

@@ -417,7 +417,7 @@ struct lrd_journal {
     lrd_u64 sweep_owed;   /* buckets to look at before the sweep may rest */
     lrd_u64 sweeps;       /* completed */
     lrd_u64 sequence;     /* of the block opened last */
-    lrd_u64 leases;       /* granted since the segment was made: the last one's token */
+    lrd_u64 leases;       /* token of the lease granted last; begins anywhere */
     uint64_t pad2[3];
     struct lrd_step step[LRD_STEPS];
 };

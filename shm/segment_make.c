@@ -200,12 +200,15 @@ void lrd_segment_format(struct lrd_store *s, void *base, const struct lrd_geomet
     memcpy(h->parts, parts, sizeof h->parts);
     s->header = h;
     fill_store(s, base);
-    /* Generation 1, so that no block word is ever 0: a mapping replaced by zeros holds no live item. */
+    /* Not 0, so that no block word ever is: a mapping replaced by zeros holds no live item. Above that by the segment's random number, and the same for tokens: a version or a token that a
+     * client has from a former daemon must not name anything here, where the same keys may have been set in the same order. */
+    uint32_t generation = 1 + ((uint32_t)(g->segment_id >> 1) & 0x3fffffff);
     for (uint32_t i = 0; i < g->n_blocks; i++) {
-        lrd_store_relaxed(&s->block_words[i], lrd_block_word_make(1, 1));
-        lrd_store32_relaxed(&s->descriptors[i].generation_swept, 1);
-        lrd_store32_relaxed(&s->descriptors[i].generation_seen, 1);
+        lrd_store_relaxed(&s->block_words[i], lrd_block_word_make(generation, 1));
+        lrd_store32_relaxed(&s->descriptors[i].generation_swept, generation);
+        lrd_store32_relaxed(&s->descriptors[i].generation_seen, generation);
     }
+    lrd_store_relaxed(&s->journal->leases, g->segment_id >> 2);
     lrd_ns_format(s->namespaces, g->n_blocks);
     /* Publishes all of the above; pairs with the acquire in lrd_reader_init(). */
     lrd_store_release(&h->magic, LRD_MAGIC);

@@ -66,12 +66,11 @@ bool lrd_wait_applied(const struct lrd_lane_words *words, struct lrd_lane *lane,
 /* ---- the bell ---- */
 
 /* A full queue is a bell that rings. A peer that has hung up hears nothing more. Never waits, whatever the peer has made of its end. */
-static void ring_bell(int bell)
+void lrd_bell_ring(int bell)
 {
     const char byte = 0;
-    if (bell >= 0)
-        while (send(bell, &byte, sizeof byte, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EINTR) {
-        }
+    while (send(bell, &byte, sizeof byte, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EINTR) {
+    }
 }
 
 /* Two threads may not do this at once: the lower position must not be lost. The writer may take the bit away at any time; then the bell rings, and everybody arms again. */
@@ -87,13 +86,13 @@ bool lrd_arm_position(const struct lrd_lane_words *words, struct lrd_lane *lane,
 
 void lrd_arm_watch(struct lrd_lane *lane) { lrd_or32(&lane->armed, LRD_ARMED_WATCH); }
 
-static void wake_armed(const struct lrd_lane_words *words, struct lrd_lane *lane, int bell)
+static bool wake_armed(const struct lrd_lane_words *words, struct lrd_lane *lane)
 {
     /* Acquire: pairs with the release of the bit in lrd_arm_position(). */
     if ((lrd_load32_acquire(&lane->armed) & LRD_ARMED_POSITION) == 0 || lrd_load_relaxed(&words->applied) <= lrd_load_relaxed(&lane->armed_position))
-        return;
+        return false;
     lrd_and32(&lane->armed, ~LRD_ARMED_POSITION); /* before the bell: who hears it arms again */
-    ring_bell(bell);
+    return true;
 }
 
 static void wake_waiting(struct lrd_lane_words *words, struct lrd_lane *lane)
@@ -107,25 +106,25 @@ static void wake_waiting(struct lrd_lane_words *words, struct lrd_lane *lane)
         lrd_store32_relaxed(&lane->waiting, 1);
 }
 
-void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane, int bell)
+bool lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane)
 {
     _Static_assert(offsetof(struct lrd_lane, waiting) % 8 == 0 && offsetof(struct lrd_lane, armed) == offsetof(struct lrd_lane, waiting) + 4, "one word");
     lrd_fence_seq_cst(); /* the applied position before the look; pairs with the fences in lrd_wait_applied() and lrd_arm_position() */
     if (lrd_likely(lrd_load_relaxed((const lrd_u64 *)(const void *)&lane->waiting) == 0))
-        return;
+        return false;
     if (lrd_load32_relaxed(&lane->waiting) != 0)
         wake_waiting(words, lane);
-    wake_armed(words, lane, bell);
+    return wake_armed(words, lane);
 }
 
-void lrd_ring_sleepers(struct lrd_lane_words *words, struct lrd_lane *lane, int bell)
+bool lrd_ring_sleepers(struct lrd_lane_words *words, struct lrd_lane *lane)
 {
     /* Publishes the change it is for; pairs with the acquire in libclient/watch.c. */
     lrd_store32_release(&words->rung, lrd_load32_relaxed(&words->rung) + 1);
     syscall(SYS_futex, (void *)&words->rung, FUTEX_WAKE, WAKE_MOST, NULL, NULL, 0); /* bounded, as above: the others nap */
     /* The bit was set before the record that we had from the ring. */
     if ((lrd_load32_relaxed(&lane->armed) & LRD_ARMED_WATCH) == 0)
-        return;
+        return false;
     lrd_and32(&lane->armed, ~LRD_ARMED_WATCH);
-    ring_bell(bell);
+    return true;
 }

@@ -7,7 +7,7 @@
  *   a client sleeps in epoll       lrd_arm_position             <->  the same
  *
  * The bell is the connection the client attached by: a message on it makes it readable, and a send can be told not to wait whatever the client does to its end. An eventfd could not: the client
- * can make it blocking and fill it up, both for us too.
+ * can make it blocking and fill it up, both for us too. The writer only says that it is to be rung; the clerk does it (daemon/bell.h).
  */
 #ifndef LRD_WAIT_H
 #define LRD_WAIT_H
@@ -64,10 +64,13 @@ bool lrd_arm_position(const struct lrd_lane_words *words, struct lrd_lane *lane,
 /* Before LRD_RECORD_WATCH with LRD_WATCH_BELL is written. */
 void lrd_arm_watch(struct lrd_lane *lane);
 
-/* After records were applied: wakes who sleeps, and rings the bell (a socket; -1: there is none) if it was armed for that. Costs a fence and a load; a syscall for each if somebody does. */
-void lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane, int bell);
+/* After records were applied: wakes who sleeps. True: the lane's bell was armed for that and is to be rung. Costs a fence and a load; a syscall if somebody sleeps. */
+bool lrd_wake_waiters(struct lrd_lane_words *words, struct lrd_lane *lane);
 
-/* What the lane's client has on watch has happened: the change of lane_words.rung wakes who sleeps on it, and the bell rings if it was armed for that. */
-void lrd_ring_sleepers(struct lrd_lane_words *words, struct lrd_lane *lane, int bell);
+/* What the lane's client has on watch has happened: the change of lane_words.rung wakes who sleeps on it, true: its bell was armed for that and is to be rung. */
+bool lrd_ring_sleepers(struct lrd_lane_words *words, struct lrd_lane *lane);
+
+/* Rings a bell (a socket). Never waits for its client, but takes as long as the client has made it: not for the writer. */
+void lrd_bell_ring(int bell);
 
 #endif

@@ -383,7 +383,7 @@ static void apply_lane(struct daemon *d, unsigned lane)
             apply_request(d, lane, head, &rec, p + sizeof rec);
         head += n;
         lrd_store_release(&words->applied, head);
-        lrd_wake_waiters(words, ring->lane, -1);
+        lrd_wake_waiters(words, ring->lane);
     }
 }
 

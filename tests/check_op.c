@@ -738,6 +738,29 @@ START_TEST(the_daemon_goes)
 }
 END_TEST
 
+/* What one daemon has named means nothing to the next, which may have begun with the same items. */
+START_TEST(names_of_a_former_daemon)
+{
+    struct larder_item item = {.size = sizeof item};
+    uint64_t version[2], token[2], now;
+    for (unsigned i = 0; i < 2; i++) {
+        start(); /* one of this test's own */
+        larder_close(h);
+        setup();
+        ck_assert_int_eq(set("k", i == 0 ? "old" : "new"), 0);
+        version[i] = version_of("k");
+        ck_assert_int_eq(larder_get_or_lease(ns, "l", 1, &item, NULL, &token[i]), LARDER_LEASE);
+        if (i == 1) {
+            const struct larder_set_options o = {.size = sizeof o, .token = token[0]};
+            ck_assert_int_eq(cas("k", "other", version[0]), LARDER_CHANGED);
+            ck_assert_int_eq(larder_wait_change(ns, "k", 1, version[0], 0, &now), 0);
+            ck_assert_int_eq(larder_set(ns, "l", 1, "v", 1, &o, NULL), LARDER_VOID);
+        }
+        stop();
+    }
+}
+END_TEST
+
 START_TEST(a_forked_child)
 {
     struct larder_outcome outcome = {.size = sizeof outcome};
@@ -908,6 +931,7 @@ int main(void)
     tcase_add_test(c, workers_are_killed);
     tcase_add_test(c, reset_before_it);
     tcase_add_test(c, the_daemon_goes);
+    tcase_add_test(c, names_of_a_former_daemon);
     tcase_add_test(c, a_forked_child);
     tcase_add_test(c, threads_count);
     tcase_add_test(c, one_of_them_collects);

@@ -1,4 +1,4 @@
-/* A cache in memory without a daemon: segment, arena, table and policy, driven as daemon/writer.c drives them, one record and one step at a time, by a clock that
+/* A cache in memory without a daemon: segment, arena, table and policy, driven as daemon/records.c drives them, one record and one step at a time, by a clock that
  * the test sets. */
 #ifndef TESTS_EVICT_CACHE_H
 #define TESTS_EVICT_CACHE_H
@@ -86,7 +86,7 @@ uint32_t cache_queue(struct cache *c, uint32_t ns, uint32_t key); /* of its bloc
  * tallies hold what descriptors say, and that per namespace sets - overwrites - deletes - evicted - expired - reset - no room is what is there. How many things are wrong; each is printed. */
 unsigned cache_walk(struct cache *c);
 
-/* Live bytes that a namespace that refuses can always hold: as in daemon/writer.c. */
+/* Live bytes that a namespace that refuses can always hold: as in daemon/credit.c. */
 uint64_t cache_capacity(const struct cache *c, uint32_t ns, uint64_t largest);
 
 static inline uint64_t cache_random(uint64_t *state)

@@ -243,6 +243,9 @@ static uint32_t write_record(struct hostile *h, uint64_t position)
     bool conditional = r.kind >= LRD_RECORD_PUT;
     if (!conditional && r.kind > LRD_RECORD_DELETE)
         r.key_len = 0;
+    uint16_t key_bytes = r.key_len;
+    if (roll(&h->state, 100) == 0 && r.key_len != 0)
+        r.key_len = (uint16_t)roll(&h->state, 1u << roll(&h->state, 17)); /* whatever lies there */
     struct lrd_credit_ask ask = {.bytes = roll(&h->state, 100000), .items = (uint32_t)roll(&h->state, 100), .largest = (uint32_t)roll(&h->state, d.r.geometry.item_max + 10)};
     if (r.kind == LRD_RECORD_CREDIT) {
         r.value_len = sizeof ask;
@@ -252,6 +255,7 @@ static uint32_t write_record(struct hostile *h, uint64_t position)
     uint32_t cells = (uint32_t)((bytes + LRD_CELL - 1) / LRD_CELL);
     if (cells > h->ring.n_cells / 2) {
         r.value_len = 0;
+        r.key_len = key_bytes;
         cells = 4;
     }
     if (roll(&h->state, 16) == 0 && r.kind != LRD_RECORD_NS_RESET) {

@@ -1,6 +1,6 @@
 /* A segment for tests, as small as wanted, with what its writer needs; and the recount that every test of it ends with.
  *
- * The calls here are what daemon/writer.c does with one record, without its batches: room in the arena, payload, one intent of the table's steps and the lane's
+ * The calls here are what daemon/records.c does with one record, without its batches: room in the arena, payload, one intent of the table's steps and the lane's
  * position. A mistake in the use of the fixture aborts; what is wrong in the segment is counted by fixture_recount(). */
 #ifndef TESTS_SEGMENT_FIXTURE_H
 #define TESTS_SEGMENT_FIXTURE_H

@@ -36,7 +36,7 @@ static void print_text(const struct larder_event *e)
         printf("#%016" PRIx64, e->hash);
     else
         putchar('-');
-    printf("\t%" PRIu64 "\n", e->version);
+    printf("\t0x%016" PRIx64 "\n", e->version);
 }
 
 static void print_json(const struct larder_event *e)
@@ -48,7 +48,7 @@ static void print_json(const struct larder_event *e)
         putchar('"');
     }
     if (e->key_size > 0)
-        printf(", \"key_size\": %" PRIu32 ", \"hash\": \"%016" PRIx64 "\", \"version\": %" PRIu64, e->key_size, e->hash, e->version);
+        printf(", \"key_size\": %" PRIu32 ", \"hash\": \"%016" PRIx64 "\", \"version\": \"0x%016" PRIx64 "\"", e->key_size, e->hash, e->version);
     printf("}\n");
 }
 
