@@ -62,6 +62,7 @@ static void plan_nothing(struct lrd_decision *plan, enum lrd_answer answer)
 {
     plan->answer = answer;
     plan->change = LRD_CHANGE_NONE;
+    plan->number = 0;
 }
 
 static void plan_item(const struct lrd_decider *d, const struct lrd_ask *ask, struct lrd_decision *plan, uint32_t kind, uint32_t flags, uint64_t value_len, uint64_t expires_ms)
@@ -185,8 +186,8 @@ static void plan_lease(const struct lrd_decider *d, const struct lrd_ask *ask, s
         return;
     }
     if (f->is_item && f->is_leased) {
-        plan->number = f->words.lease.deadline_ms;
         plan_nothing(plan, LRD_ANSWER_HELD);
+        plan->number = f->words.lease.deadline_ms;
         return;
     }
     if (f->is_value)

@@ -10,8 +10,8 @@
  *   since:62 | 0 | 0           closed, refused since then
  *   probe:62 | open | trying   open until then; trying: somebody has gone to see, which is for people who look
  *
- * The word `tripped` counts the switches that are not 0. While it is 0 a write pays one load and a branch for all this (lrd_breaker_is_quiet()); else it comes here, is tried or not, and
- * its result moves the switches:
+ * The word `tripped` counts the switches that are not 0. While it is 0 a write pays one load and a branch for all this (lrd_breaker_is_quiet()), else a look at the three
+ * that concern it; if one of them is not 0 it comes here, is tried or not, and its result moves the switches:
  *   taken       closes busy and down, and full if it was a write that FULL could have refused; a delete never is, so it passes an open full and says nothing about it
  *   FULL        the daemon has answered: closes busy and down
  *   BUSY, DOWN  end a run of the other one; what is open stays open
@@ -98,10 +98,24 @@ static struct concern concern_of(struct larder_ns *ns, bool is_delete)
     return (struct concern){{&s->down, &s->busy, &s->full[ns->number]}, {LARDER_DOWN, LARDER_BUSY, LARDER_FULL}, is_delete ? 2 : SWITCHES};
 }
 
+/* Nobody goes for the first n: as they were, the next one may. */
+static void leave(const struct concern *c, unsigned n, const uint64_t was[SWITCHES], uint64_t trying)
+{
+    for (unsigned i = 0; i < n; i++)
+        for (uint64_t now = trying; is_open(was[i]) && now == trying && !lrd_cas(c->word[i], &now, was[i]);) {
+        }
+}
+
+__attribute__((noinline, cold)) bool lrd_breaker_concerns(const struct larder_ns *ns)
+{
+    const struct lrd_breaker_state *s = &ns->here->breaker;
+    return (lrd_load_relaxed(&s->down) | lrd_load_relaxed(&s->busy) | lrd_load_relaxed(&s->full[ns->number])) != 0;
+}
+
 /* 0: the write may be tried, *probe says whether as a probe; else why it may not. */
 static int gate(const struct concern *c, uint64_t probe_ns, bool *probe)
 {
-    uint64_t was[SWITCHES], now = lrd_clock_ns();
+    uint64_t was[SWITCHES], now = lrd_clock_ns(), trying = (now + probe_ns) << TIME_SHIFT | OPEN | TRYING;
     for (unsigned i = 0; i < c->n; i++) {
         was[i] = lrd_load_relaxed(c->word[i]);
         if (is_open(was[i]) && time_of(was[i]) > now)
@@ -111,9 +125,11 @@ static int gate(const struct concern *c, uint64_t probe_ns, bool *probe)
         if (!is_open(was[i]))
             continue;
         uint64_t time = was[i] >> TIME_SHIFT;
-        while (!lrd_cas(c->word[i], &was[i], (now + probe_ns) << TIME_SHIFT | OPEN | TRYING))
-            if (!is_open(was[i]) || time_of(was[i]) != time)
+        while (!lrd_cas(c->word[i], &was[i], trying))
+            if (!is_open(was[i]) || time_of(was[i]) != time) {
+                leave(c, i, was, trying);
                 return c->reason[i]; /* another thread goes */
+            }
         *probe = true;
     }
     return 0;

@@ -352,14 +352,14 @@ int lrd_request(struct larder *handle, struct lrd_attachment *at, const struct l
 /* Asks the writer to ring this lane once when an item with that hash changes, its namespace is reset, or any lane ends, and waits until it has heard that. What changed before is not
  * told: look at the key after this, then sleep.
  * *rung is for lrd_watch_wait(). 0; a write's result, LRD_ELSEWHERE too: the lane is not watched. 0 as well if the writer takes longer than a nap to hear it: who sleeps in naps and looks again
- * misses nothing for longer than one. */
-int lrd_watch_key(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash, uint32_t *rung);
+ * misses nothing for longer than one. Takes a nap for each of room and hearing at most, and not longer than until end_ns. */
+int lrd_watch_key(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash, uint64_t end_ns, uint32_t *rung);
 
 /* Sleeps until the lane is rung, or end_ns (CLOCK_MONOTONIC), or a nap of 50 ms; may return early. Then look again. A ring is for everything this lane has on watch: whatever is still waited for is
  * armed again when *rung is not lane_words.rung any more, or when header.worker_count has changed. Arming again each time is right too, and costs a round trip a nap. */
 void lrd_watch_wait(struct lrd_attachment *at, uint32_t rung, uint64_t end_ns);
 
-/* The same as lrd_watch_key() with flags of LRD_WATCH_... and a time to wait for the writer: LARDER_TIMEOUT, LARDER_LOST. */
+/* The same as lrd_watch_key() with flags of LRD_WATCH_... and a time to wait for room, for which the handle's counts if that is shorter, and once more for the writer: LARDER_TIMEOUT, LARDER_LOST. */
 int lrd_watch_arm(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash, uint32_t flags, uint32_t timeout_ms, uint32_t *rung);
 
 /* The version of the visible item of a key, 0 if there is none, and when it expires (segment time, 0: never). 0; LARDER_NO_NAMESPACE, LRD_ELSEWHERE. */
@@ -398,10 +398,18 @@ void lrd_credit_give_back(const struct lrd_attachment *at, uint32_t account, uin
 /* The write is, and is smaller. */
 void lrd_credit_give_back_bytes(const struct lrd_attachment *at, uint32_t account, uint32_t bytes);
 
+/* Whether a write returns when it is visible to all: what it says itself counts, then what the handle says. */
+static inline bool lrd_waits(const struct larder *handle, uint32_t how)
+{
+    return ((how & LARDER_SET_WAIT) | (handle->options.flags & LARDER_OPEN_WAIT_VISIBLE)) != 0 && (how & LARDER_SET_ASYNC) == 0;
+}
+
 /* ---- breaker.c ---- */
 
-/* Nothing was refused lately: a write may be tried without asking. A load and a branch. Relaxed: who does not see yet that it has tripped is refused himself. */
-static inline bool lrd_breaker_is_quiet(const struct larder_ns *ns) { return lrd_load_relaxed(&ns->here->tripped) == 0; }
+/* Nothing was refused lately that concerns this namespace: a write may be tried without asking. A load and a branch; a call and three loads more while any switch is not 0, be it that of a namespace that nobody writes to
+ * any more. Relaxed: who does not see yet that it has tripped is refused himself. */
+bool lrd_breaker_concerns(const struct larder_ns *ns);
+static inline bool lrd_breaker_is_quiet(const struct larder_ns *ns) { return lrd_likely(lrd_load_relaxed(&ns->here->tripped) == 0) || !lrd_breaker_concerns(ns); }
 
 /* A write without a result, as lrd_write_anywhere(), or the fallback. r: what a first try came to; LRD_ELSEWHERE: there was none. options are for the fallback. Also LARDER_DIVERTED. */
 int lrd_breaker_write(struct larder_ns *ns, const struct lrd_write *w, int r, uint64_t end_ns, const struct larder_set_options *options, struct lrd_attachment **at,
@@ -462,6 +470,7 @@ enum lrd_own {
     LRD_OWN_NONE,     /* nothing of ours is pending for this key (any more): the table knows */
     LRD_OWN_VALUE,    /* *get is filled as by lrd_table_get_at(), slot and block_word 0 */
     LRD_OWN_ABSENT,   /* our pending write is a delete, or has expired */
+    LRD_OWN_KNOWN_ABSENT, /* it says that there is no value */
     LRD_OWN_TOO_SMALL
 };
 

@@ -93,6 +93,9 @@ static __attribute__((noinline)) bool get_own(struct lrd_attachment *at, struct 
     case LRD_OWN_ABSENT:
         *outcome = LRD_ABSENT;
         return true;
+    case LRD_OWN_KNOWN_ABSENT:
+        *outcome = LRD_KNOWN_ABSENT;
+        return true;
     default:
         return false;
     }

@@ -98,7 +98,7 @@ struct larder_options {
 #define LARDER_NO_TIMES UINT32_MAX
 #define LARDER_NO_WAIT UINT32_MAX
 #define LARDER_OPEN_NO_POPULATE 1u /* do not map the segment's pages in advance: opening is faster, first touches of a page are slower */
-#define LARDER_OPEN_WAIT_VISIBLE 2u /* every set and delete waits until it is visible to every process, as with LARDER_SET_WAIT */
+#define LARDER_OPEN_WAIT_VISIBLE 2u /* every set and delete waits until it is visible to every process, as with LARDER_SET_WAIT, but those with LARDER_SET_ASYNC */
 
 /* Attaches to a daemon. options may be NULL. 0 and *out, to be closed with larder_close(); or LARDER_NO_SOCKET, LARDER_DENIED,
  * LARDER_VERSION_MISMATCH, LARDER_NOT_SEALED, LARDER_TOO_MANY, LARDER_PROTOCOL, LARDER_TIMEOUT, -EINVAL (NULL; options: another size, unknown flags, time_each, reserved), -ENAMETOOLONG (socket),
@@ -172,7 +172,8 @@ size_t larder_item_max(struct larder *);
  * 0; LARDER_MISS; LARDER_ABSENT (known to have no value: larder_set_absent()); LARDER_TOO_SMALL (*size is set, buffer untouched or partly overwritten; capacity 0 with a NULL buffer asks
  * for the size); LARDER_STALE; LARDER_DOWN (a forked child without a daemon); -EINVAL (key size, NULL); -EBADF (closed). When not 0 the buffer's content is undefined. A value past its soft time to
  * live is a value.
- * Sees every set and delete of this handle, by any thread of this process, that returned before.
+ * Sees every set, set_absent and delete of this handle, by any thread of this process, that returned before. A conditional write of its own (also a set with a token) that is not decided yet it waits for, up to
+ * 100 ms; then it shows what is visible.
  * Cost: a hash, 1 to 4 cache lines of the table (1.3 on average), the item's lines; no store but in its own lane (counters, and a
  * mark that the item was read), no syscall. */
 int larder_get(struct larder_ns *, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size);
@@ -235,7 +236,7 @@ struct larder_set_options {
 };
 #define LARDER_SET_WAIT 1u    /* return when the write is visible to every process */
 #define LARDER_SET_ALIGNED 2u /* the value begins at an address that is a multiple of 64, for who reads it by larder_view(). Costs up to 63 bytes an item, and now and then 56 more */
-#define LARDER_SET_ASYNC 4u   /* of what has a result: return when it is acknowledged; larder_result() collects it */
+#define LARDER_SET_ASYNC 4u   /* return when it is acknowledged: larder_result() collects the result of what has one, and LARDER_OPEN_WAIT_VISIBLE does not count */
 
 /* Writes an item. options and ticket may be NULL; value may be NULL if value_size is 0. The bytes are copied before the call returns.
  * 0: acknowledged: it will be applied, also if this process or the daemon's worker is killed now, in the order of this thread's calls, and this process
@@ -282,7 +283,7 @@ struct larder_write {
 
 /* n sets at once, in the array's order: of several of one key the last counts. writes[0].size is the stride. writes[i].result and ticket are what larder_set() would have returned and
  * stored; what cannot be written (-EINVAL, -E2BIG, LARDER_FULL, LARDER_VOID ...) does not stop the others. *done (may be NULL) counts the zeros. busy_timeout_ms is that of the whole call: when the ring stayed
- * full until then, all that follow have LARDER_BUSY. With a fallback each that is refused goes there, behind those before it.
+ * full until then, all that follow have LARDER_BUSY. Only for credit, in a namespace that refuses eviction, it begins anew with each write, until one is not answered in time. With a fallback each that is refused goes there, behind those before it.
  * Returns 0 if all results are 0, else the first in the array that is not; -EINVAL also for NULL or a stride too small or not a multiple of 8, then no result was touched. n may be 0.
  * LARDER_SET_WAIT in the options of some: waits for those when all are written. With a token: writes what stands before it, then that one alone, and waits for its answer.
  * Keys, values and options must stay as they are until the call returns.
@@ -437,7 +438,7 @@ struct larder_hold {
 };
 
 /* As larder_get(), with its results and its cost, and notes in *hold where the item is, for larder_revisit(). hold->size is set by the caller; it is the caller's memory, holds
- * nothing of the daemon's, and needs no end. It holds something after 0, unless the value was an own write that was not visible yet, and after LARDER_ABSENT; else larder_revisit() says
+ * nothing of the daemon's, and needs no end. It holds something after 0 and LARDER_ABSENT, unless that was an own write that was not visible yet; else larder_revisit() says
  * LARDER_CHANGED. -EINVAL also for hold (NULL, size). */
 int larder_get_hold(struct larder_ns *, const void *key, size_t key_size, void *buffer, size_t capacity, size_t *size, struct larder_hold *hold);
 
@@ -496,9 +497,11 @@ struct larder_lease_options {
  * LARDER_LEASE: the caller has the lease, *token is its name; item->result says whether the stale value is at hand (0) or nothing (LARDER_MISS). It is to load the value and call larder_set() or
  * larder_set_absent() with the token in the options, or larder_lease_abort().
  * LARDER_OLD: the stale value, and another has the lease, or (not with LARDER_LEASE_FRESH) there is none to be had now.
- * LARDER_HELD (with LARDER_NO_WAIT), LARDER_TIMEOUT: another has the lease and has not set the value within wait_ms; with LARDER_LEASE_FRESH the stale value may be in *item (item->result 0).
+ * LARDER_HELD (with LARDER_NO_WAIT), LARDER_TIMEOUT: another has the lease and has not set the value within wait_ms, or for so long the daemon's clock and ours do not agree whether a value is over; with LARDER_LEASE_FRESH the stale value may be in *item (item->result 0).
  * LARDER_TIMEOUT also if the daemon has not answered in a second: the lease may be ours, and ends by its own time.
  * LARDER_BUSY, LARDER_FULL, LARDER_DOWN, LARDER_STALE, LARDER_NO_NAMESPACE, -EPROTO as in other calls: nothing was asked for; -EINVAL (NULL, key, options, item); -EBADF.
+ * -E2BIG: only with LARDER_LEASE_FRESH: the stale value is in *item, and as large as an item may be: a lease takes 24 bytes of it and does not fit. Without it that is LARDER_OLD, until a set without a token, or the
+ * value's end; so keep items with a soft time to live 24 bytes below larder_item_max().
  * *token is 0 unless it is LARDER_LEASE.
  * A lease ends when its token is used; after lease_ms; when its holder closes the handle or ends, in whatever way, after what it had written was applied; and when the item is set, deleted or reset by anybody: then
  * the token is void, and what is written with it is refused (LARDER_VOID): a value that was loaded before a delete does not come back after it. It survives the daemon's worker. Where a lease
@@ -536,7 +539,7 @@ typedef int (*larder_loader)(void *context, const void *key, size_t key_size, st
  * What the loader returned, if that is neither 0 nor LARDER_ABSENT: the lease is given back; a stale value is in *item then (item->result 0). Its results should be others than those here.
  * LARDER_HELD, LARDER_TIMEOUT as there: another is at it for longer than the caller waits. -EINVAL (also: a NULL with a length was loaded), -EPROTO, -EBADF.
  * What cannot be stored is handed to the caller all the same, item->version is 0 then: it is too large, there is no room, the lease was void, a time is none. And where no lease can be had because of LARDER_BUSY, LARDER_FULL,
- * LARDER_DOWN, LARDER_STALE or LARDER_NO_NAMESPACE the loader is called for this caller alone, and nothing is stored.
+ * LARDER_DOWN, LARDER_STALE, LARDER_NO_NAMESPACE or -E2BIG the loader is called for this caller alone, and nothing is stored.
  * The loader may call anything of this library, but not for the same key: it would wait for itself. Cost: as larder_get_or_lease(), and a round trip to the daemon for the set. */
 int larder_fetch(struct larder_ns *, const void *key, size_t key_size, larder_loader loader, void *context, struct larder_item *item,
                  const struct larder_lease_options *options);

@@ -30,6 +30,7 @@
 #define LEASE_MS 10000u
 #define LEASE_MOST_MS 3600000u
 #define WAIT_MS 1000u
+#define TURNS_MOST 3u /* that the writer may say that there is something, and we see nothing, before it is a matter of the clocks */
 #define LEAST_SLEEP_NS UINT64_C(1000000) /* a deadline is over a tick of the coarse clock after it is over: no turns without sleep until then */
 
 static uint64_t ns_of_ms(uint32_t ms) { return ms * UINT64_C(1000000); }
@@ -72,6 +73,7 @@ struct flight {
     uint64_t end_ns;       /* of waiting; 0: it has not begun */
     bool fresh_only;
     int found;             /* what the last get said */
+    unsigned turns;        /* that found the writer of another opinion */
     /* the watch */
     const struct lrd_attachment *watched; /* NULL: none */
     uint32_t rung;
@@ -95,13 +97,14 @@ static int ask(const struct flight *f, uint64_t *token)
 
 static uint64_t lease_end_ns(const struct lrd_attachment *at, uint64_t deadline_ms) { return at->zero_ns + deadline_ms * UINT64_C(1000000); }
 
-/* Is rung from here on. Then the item is to be looked at again before sleep. 0; a write's result. */
+/* Is rung from here on. Then the item is to be looked at again before sleep. 0; a write's result. Where the call's end, or a nap, is over before the handle's time for room is: 0 as well. */
 static int watch(struct flight *f, struct lrd_attachment *at)
 {
+    uint64_t busy_ns = lrd_busy_end(f->ns->handle);
     f->worker_count = lrd_load_acquire(&at->r.header->worker_count); /* before: a worker that comes meanwhile has not heard of us */
-    int r = lrd_watch_key(f->ns, at, lrd_ns_hash(at, f->ns, f->key, f->key_size), &f->rung);
+    int r = lrd_watch_key(f->ns, at, lrd_ns_hash(at, f->ns, f->key, f->key_size), f->end_ns, &f->rung);
     f->watched = r == 0 ? at : NULL;
-    return r == LRD_ELSEWHERE || r == LARDER_LOST ? 0 : r;
+    return r == LRD_ELSEWHERE || r == LARDER_LOST || (r == LARDER_BUSY && lrd_clock_ns() < busy_ns) ? 0 : r;
 }
 
 /* What was said to the writer still holds: it has not rung, and it is the same. Else nobody listens for us any more. */
@@ -110,18 +113,25 @@ static bool is_watched(const struct flight *f, const struct lrd_attachment *at)
     return f->watched == at && lrd_load32_acquire(&at->words->rung) == f->rung && lrd_load_acquire(&at->r.header->worker_count) == f->worker_count;
 }
 
-/* Another holds the lease. 0: look again; anything else: that is the call's result. */
-static int wait_for_holder(struct flight *f, struct lrd_attachment *at, uint64_t deadline_ms)
+/* What a call comes to that has to wait; 0: it may. */
+static int may_wait(struct flight *f, uint64_t now)
 {
-    uint64_t now = lrd_clock_ns();
     if (f->found == 0 && !f->fresh_only)
         return LARDER_OLD;
     if (f->wait_ms == LARDER_NO_WAIT)
         return LARDER_HELD;
     if (f->end_ns == 0)
         f->end_ns = now + ns_of_ms(f->wait_ms);
-    if (now >= f->end_ns)
-        return LARDER_TIMEOUT;
+    return now >= f->end_ns ? LARDER_TIMEOUT : 0;
+}
+
+/* Another holds the lease. 0: look again; anything else: that is the call's result. */
+static int wait_for_holder(struct flight *f, struct lrd_attachment *at, uint64_t deadline_ms)
+{
+    uint64_t now = lrd_clock_ns();
+    int r = may_wait(f, now);
+    if (r != 0)
+        return r;
     if (!is_watched(f, at))
         return watch(f, at);
     uint64_t end = lease_end_ns(at, deadline_ms);
@@ -129,6 +139,19 @@ static int wait_for_holder(struct flight *f, struct lrd_attachment *at, uint64_t
         end = now + LEAST_SLEEP_NS;
     lrd_watch_wait(at, f->rung, end < f->end_ns ? end : f->end_ns);
     return 0;
+}
+
+/* The writer has found something else than we did. As a rule it has changed in between, and the next look shows it; else our clocks do not agree yet about a value that expires or becomes stale, which time mends: here it is
+ * waited for, without the writer. As wait_for_holder(). */
+static int wait_for_clock(struct flight *f, struct lrd_attachment *at)
+{
+    if (++f->turns <= TURNS_MOST)
+        return 0;
+    uint64_t now = lrd_clock_ns();
+    int r = may_wait(f, now);
+    if (r == 0)
+        lrd_watch_wait(at, lrd_load32_acquire(&at->words->rung), now + LEAST_SLEEP_NS);
+    return r;
 }
 
 /* ---- get_or_lease ---- */
@@ -157,11 +180,9 @@ static __attribute__((noinline)) int fly(struct flight *f, uint64_t *token)
             return lrd_no_attachment(f->ns->handle);
         if (!is_held(f->ns, at, f->key, f->key_size, &deadline_ms) && try_to_hold(f, token, &r))
             return r == LARDER_LEASE || f->fresh_only || f->found != 0 ? r : LARDER_OLD; /* an old value is better than a reason why there is no lease */
-        if (r == 0 || r == LARDER_HELD) {
-            r = wait_for_holder(f, at, deadline_ms);
-            if (r != 0)
-                return r;
-        }
+        r = r == 0 || r == LARDER_HELD ? wait_for_holder(f, at, deadline_ms) : wait_for_clock(f, at);
+        if (r != 0)
+            return r;
         f->found = larder_get_item(f->ns, f->key, f->key_size, f->item);
         if (is_settled(f))
             return f->found;
@@ -304,6 +325,7 @@ int larder_fetch(struct larder_ns *ns, const void *key, size_t key_size, larder_
     case LARDER_FULL:
     case LARDER_STALE:
     case LARDER_NO_NAMESPACE:
+    case -E2BIG: /* a stale value with no room for a lease beside it, which the caller does not want */
         return load(ns, key, key_size, loader, context, item, 0);
     default:
         return r;

@@ -29,7 +29,7 @@ struct batch {
     bool late;       /* the ring stayed full until the deadline */
     bool refused;    /* something of this claim was */
     bool waits;      /* for visibility, some at least */
-    uint64_t end_ns; /* the deadline of the whole call; 0: nothing had to wait yet */
+    uint64_t end_ns; /* the deadline of the whole call for room in the ring; 0: nothing had to wait yet */
     /* of one claim */
     struct lrd_ready ready[GATHER];
     size_t of[GATHER]; /* which of the writes it is */
@@ -80,8 +80,12 @@ static void write_one(struct batch *b, struct larder_write *u, int r)
     int bad = make_write(b, u, &w);
     u->ticket = 0;
     u->result = bad != 0 ? bad : lrd_breaker_write(b->ns, &w, b->late && r == LRD_ELSEWHERE ? LARDER_BUSY : r, b->end_ns, options_of(b, u), &at, &position);
-    if (u->result == 0)
-        u->ticket = lrd_ticket_make(at, position);
+    if (u->result != 0)
+        return;
+    u->ticket = lrd_ticket_make(at, position);
+    uint32_t index = lrd_ns_index(at, b->ns);
+    if (index != LRD_NS_NOWHERE && lrd_load32_relaxed(&at->r.namespaces[index].policy) == LRD_POLICY_REFUSE)
+        b->end_ns = 0; /* as in gather() */
 }
 
 static bool has_token(const struct batch *b, const struct larder_write *u)
@@ -111,7 +115,8 @@ static size_t gather(struct batch *b, struct lrd_attachment *at, uint32_t index,
             continue;
         if (b->n_ready > 0 && cells + ready->need.cells > at->ring.n_cells / 2)
             break;
-        if (lrd_unlikely(refuses) && (u->result = lrd_write_pay(b->ns->handle, at, ready, &b->end_ns)) != 0) {
+        uint64_t credit_end_ns = 0; /* each its own: what is granted is progress, and the first that is not answered in time ends it for all */
+        if (lrd_unlikely(refuses) && (u->result = lrd_write_pay(b->ns->handle, at, ready, &credit_end_ns)) != 0) {
             b->refused = true;
             if (u->result == LARDER_FULL)
                 continue;
@@ -215,7 +220,7 @@ static void wait_for_some(struct batch *b)
     for (size_t i = 0; i < b->n; i++) {
         struct larder_write *u = write_at(b, i);
         const struct larder_set_options *o = options_of(b, u);
-        if (u->result == 0 && !has_token(b, u) && (all || (o != NULL && (o->how & LARDER_SET_WAIT) != 0)))
+        if (u->result == 0 && !has_token(b, u) && lrd_waits(b->ns->handle, o != NULL ? o->how : 0))
             u->result = larder_wait(b->ns->handle, u->ticket, lrd_left_ms(start + lrd_timeout_ms(o != NULL ? o->timeout_ms : 0) * UINT64_C(1000000)));
     }
 }

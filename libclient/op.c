@@ -184,8 +184,7 @@ int larder_set_absent(struct larder_ns *ns, const void *key, size_t key_size, co
         return r;
     if (ticket != NULL)
         *ticket = own;
-    bool wait = (options != NULL && (options->how & LARDER_SET_WAIT) != 0) || (ns->handle->options.flags & LARDER_OPEN_WAIT_VISIBLE) != 0;
-    return wait ? larder_wait(ns->handle, own, lrd_timeout_ms(op.timeout_ms)) : 0;
+    return lrd_waits(ns->handle, options != NULL ? options->how : 0) ? larder_wait(ns->handle, own, lrd_timeout_ms(op.timeout_ms)) : 0;
 }
 
 /* ---- what is made of an item that is there ---- */

@@ -139,7 +139,7 @@ int larder_reserve(struct larder_ns *ns, const void *key, size_t key_size, size_
     struct reserved k = {.ns = ns,
                          .value_len = w.value_len,
                          .timeout_ms = options != NULL ? options->timeout_ms : 0,
-                         .wait = options != NULL && (options->how & LARDER_SET_WAIT) != 0,
+                         .wait = lrd_waits(ns->handle, options != NULL ? options->how : 0),
                          .item_kind = w.item_kind,
                          .key_len = w.key_len};
     do {
@@ -181,7 +181,7 @@ int larder_commit(struct larder_reservation *reservation, size_t value_size, lar
         lrd_credit_give_back_bytes(at, k.account, item_bytes(at, &k, k.value_len) - item_bytes(at, &k, rec.value_len));
     if (ticket != NULL)
         *ticket = lrd_ticket_make(at, k.position);
-    if (k.wait || (k.ns->handle->options.flags & LARDER_OPEN_WAIT_VISIBLE) != 0)
+    if (k.wait)
         return lrd_became(k.ns->handle, at, k.position, lrd_timeout_ms(k.timeout_ms));
     return 0;
 }

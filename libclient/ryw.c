@@ -13,7 +13,7 @@
  *
  * get: the highest pending entry that has our tag or is crowded. At its position there is a record of our key: that is our newest write. A record of another key (a tag
  * shared by chance, or a crowded entry): our write may be any record up to that position, so the get waits until the writer is past it, for WAIT_MS at most,
- * then the table knows. The same where the record is a conditional write: what it will do only the writer can say. No such entry: the table knows.
+ * then the table knows. The same where the record is a write under a condition: what it will do only the writer can say. No such entry: the table knows.
  *
  * Why nothing is missed: what a returned set raised stays in its entry. The entry's position only rises, and it is replaced only when it is not pending; crowding keeps the
  * position. A get that begins later finds the key's entry under its tag or crowded, in one pass over the line. Two threads that set the same key at once may take two
@@ -147,27 +147,40 @@ static uint64_t entry_find(const lrd_u64 *bucket, uint32_t tag, uint64_t applied
 
 enum look { LOOK_MINE, LOOK_OTHER };
 
-/* The record at a position, copied out if it is a plain set or delete of our key. Of another key, or of a kind whose outcome is not known before it is applied: LOOK_OTHER. May be torn: the caller validates. */
+/* The record at a position, copied out if it is a set without a condition, or a delete, of our key. Of another key, or of a kind whose outcome is not known before it is applied: LOOK_OTHER. May be torn: the caller
+ * validates. */
 static enum look look_at(const struct lrd_attachment *at, struct lrd_get *get, uint64_t position, enum lrd_own *own)
 {
     const unsigned char *p = lrd_ring_at(&at->ring, position);
     struct lrd_record rec;
+    struct lrd_args args = {.condition = LRD_IF_ANY};
+    uint32_t n_args = 0, kind = LRD_ITEM_PLAIN;
     lrd_racy_copy(&rec, p, sizeof rec);
-    if ((rec.kind != LRD_RECORD_SET && rec.kind != LRD_RECORD_DELETE) || rec.ns != get->ns || rec.key_len != get->key_len || lrd_ring_cells_for(rec.key_len, rec.value_len) > at->ring.n_cells ||
-        !lrd_racy_equal(p + sizeof rec, get->key, get->key_len))
+    p += sizeof rec;
+    if (rec.kind == LRD_RECORD_PUT) {
+        n_args = sizeof args;
+        kind = rec.item_kind;
+        lrd_racy_copy(&args, p, sizeof args);
+        p += sizeof args;
+    }
+    if ((rec.kind != LRD_RECORD_SET && rec.kind != LRD_RECORD_DELETE && rec.kind != LRD_RECORD_PUT) || args.condition != LRD_IF_ANY || rec.ns != get->ns || rec.key_len != get->key_len ||
+        lrd_ring_cells_for(rec.key_len + n_args, rec.value_len) > at->ring.n_cells || !lrd_racy_equal(p, get->key, get->key_len))
         return LOOK_OTHER;
 
-    get->head = (struct lrd_item_head){lrd_item_word0(rec.value_len, rec.expires_ms), lrd_item_word1(rec.flags, rec.ns, rec.key_len, LRD_ITEM_PLAIN)};
+    get->head = (struct lrd_item_head){lrd_item_word0(rec.value_len, rec.expires_ms), lrd_item_word1(rec.flags, rec.ns, rec.key_len, kind)};
+    get->words = (struct lrd_item_words){.soft_ms = args.soft_ms};
     get->slot = get->block_word = 0;
     /* Pairs with the release in a reset: the writer will discard a record of before it, and nothing older is visible. */
     if (rec.epoch != lrd_load32_acquire(&at->r.namespaces[get->ns].epoch))
         *own = LRD_OWN_NONE;
     else if (rec.kind == LRD_RECORD_DELETE || (rec.expires_ms != 0 && rec.expires_ms <= lrd_clock_segment_ms(get->zero_ns)))
         *own = LRD_OWN_ABSENT;
+    else if (kind == LRD_ITEM_ABSENT)
+        *own = LRD_OWN_KNOWN_ABSENT;
     else if (rec.value_len > get->capacity)
         *own = LRD_OWN_TOO_SMALL;
     else {
-        lrd_racy_copy(get->buffer, p + sizeof rec + rec.key_len, rec.value_len);
+        lrd_racy_copy(get->buffer, p + rec.key_len, rec.value_len);
         *own = LRD_OWN_VALUE;
     }
     return LOOK_MINE;

@@ -258,7 +258,7 @@ static int done(struct larder_ns *ns, struct lrd_attachment *at, uint64_t positi
 {
     if (ticket != NULL)
         *ticket = lrd_ticket_make(at, position);
-    if (lrd_unlikely(((how & LARDER_SET_WAIT) | (ns->handle->options.flags & LARDER_OPEN_WAIT_VISIBLE)) != 0))
+    if (lrd_unlikely(lrd_waits(ns->handle, how)))
         return lrd_became(ns->handle, at, position, lrd_timeout_ms(timeout_ms));
     return 0;
 }

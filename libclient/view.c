@@ -284,6 +284,9 @@ static __attribute__((noinline)) bool get_own(struct lrd_attachment *at, struct 
     case LRD_OWN_ABSENT:
         *outcome = LRD_ABSENT;
         break;
+    case LRD_OWN_KNOWN_ABSENT:
+        *outcome = LRD_KNOWN_ABSENT;
+        break;
     default:
         return false;
     }

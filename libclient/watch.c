@@ -39,7 +39,8 @@ int lrd_watch_arm(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash
     /* No epoch: what was reset meanwhile may be watched as well. */
     const struct lrd_record rec = {.kind = LRD_RECORD_WATCH, .ns = (uint16_t)index, .flags = flags, .hash_hint = hash};
     if (!lrd_ring_claim(&at->ring, at->words, &at->seen, n, &position)) {
-        r = lrd_claim_slowly(ns->handle, at, n, lrd_busy_end(ns->handle), &position);
+        uint64_t busy_ns = lrd_busy_end(ns->handle), end_ns = lrd_clock_ns() + timeout_ms * UINT64_C(1000000);
+        r = lrd_claim_slowly(ns->handle, at, n, busy_ns < end_ns ? busy_ns : end_ns, &position);
         if (r != 0)
             return r;
     }
@@ -50,9 +51,10 @@ int lrd_watch_arm(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash
     return lrd_wait_for(ns->handle, at, position, timeout_ms);
 }
 
-int lrd_watch_key(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash, uint32_t *rung)
+int lrd_watch_key(struct larder_ns *ns, struct lrd_attachment *at, uint64_t hash, uint64_t end_ns, uint32_t *rung)
 {
-    int r = lrd_watch_arm(ns, at, hash, 0, NAP_MS, rung);
+    uint32_t left_ms = lrd_left_ms(end_ns);
+    int r = lrd_watch_arm(ns, at, hash, 0, left_ms < NAP_MS ? left_ms : NAP_MS, rung);
     return r == LARDER_TIMEOUT ? 0 : r;
 }
 

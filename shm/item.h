@@ -83,6 +83,8 @@ static inline uint32_t lrd_item_bytes(uint32_t key_len, uint32_t value_len, uint
 #define LRD_ITEM_ALIGN_ROOM (LRD_LINE - 8) /* items begin at multiples of 8; behind a key that does not end at one, the padding has room for the rest */
 static inline uint32_t lrd_item_used(uint32_t kind, uint32_t key_len, uint32_t value_len)
 {
+    if (lrd_likely(kind == LRD_ITEM_PLAIN))
+        return (uint32_t)sizeof(struct lrd_item) + key_len + value_len;
     uint32_t end = lrd_item_key_end(kind, key_len);
     return (lrd_item_is_aligned(kind) ? ((end + 7) & ~7u) + LRD_ITEM_ALIGN_ROOM : end) + value_len;
 }
@@ -121,8 +123,8 @@ static inline struct lrd_item_words lrd_item_load_words(const struct lrd_item *i
 /* What an item with this header adds to its block's live word. */
 static inline uint64_t lrd_item_live(struct lrd_item_head h, uint32_t granule_shift)
 {
-    uint32_t bytes = lrd_item_bytes_of(h, granule_shift);
-    return lrd_live_make(1, bytes, bytes - lrd_item_used(lrd_item_kind(h), lrd_item_key_len(h), lrd_item_value_len(h)));
+    uint32_t used = lrd_item_used(lrd_item_kind(h), lrd_item_key_len(h), lrd_item_value_len(h)), bytes = lrd_item_round(used, granule_shift);
+    return lrd_live_make(1, bytes, bytes - used);
 }
 
 #endif

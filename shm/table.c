@@ -1,7 +1,5 @@
 #include "shm/table.h"
 
-#include <string.h>
-
 #include "shm/departures.h"
 #include "shm/feed.h"
 #include "shm/journal.h"
@@ -54,7 +52,7 @@ static bool is_key(const struct lrd_table *t, uint64_t slot, uint32_t ns, const 
 {
     const struct lrd_item *item = lrd_arena_item(&t->s->r, slot);
     struct lrd_item_head h = lrd_item_load(item);
-    return lrd_item_key_len(h) == key_len && lrd_item_ns(h) == ns && memcmp(lrd_item_key_of(item, h), key, key_len) == 0;
+    return lrd_item_key_len(h) == key_len && lrd_item_ns(h) == ns && lrd_racy_equal(lrd_item_key_of(item, h), key, key_len);
 }
 
 /* ---- steps ---- */

@@ -191,6 +191,10 @@ again:;
     /* Pairs with the release in a reset: who sees the new epoch finds nothing of before it. */
     uint32_t epoch = lrd_load32_acquire(epoch_word);
     get->lines = 0;
+    /* Of an attempt that was not believed: who finds nothing now must not act on it. */
+    get->slot = 0;
+    get->head = (struct lrd_item_head){0};
+    get->words = (struct lrd_item_words){0};
     for (uint32_t d = 0; d < 4; d++) {
         if (d > 0 && lrd_displaced_count(lrd_load_acquire(displaced), d, tag) == 0)
             continue; /* acquire: pairs with the release of the word in an intent, which stands before the slot's */

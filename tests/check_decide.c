@@ -210,6 +210,14 @@ START_TEST(test_incr)
     ck_assert_int_eq(INCR("empty", 1), LRD_ANSWER_NO_NUMBER);
     ck_assert_int_eq(WISH("over", .kind = LRD_RECORD_INCR, .args = {.by = 1, .flags = LRD_INCR_CREATE, .initial = INT64_MAX}), LRD_ANSWER_OVERFLOW);
     ck_assert_str_eq(seen("over"), "(miss)");
+    /* no room for the digits: what it would have been is not said */
+    static char key[1025];
+    memset(key, 'k', sizeof key - 1);
+    uint32_t item_max = f.store.r.geometry.item_max;
+    f.store.r.geometry.item_max = 64;
+    ck_assert_int_eq(WISH(key, .kind = LRD_RECORD_INCR, .args = {.by = 1, .flags = LRD_INCR_CREATE, .initial = 41}), LRD_ANSWER_TOO_LARGE);
+    ck_assert_uint_eq(out.number, 0);
+    f.store.r.geometry.item_max = item_max;
 }
 END_TEST
 

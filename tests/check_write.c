@@ -78,6 +78,70 @@ static void expect(struct larder_ns *in, const char *key, const char *value)
 
 static int set_with(struct larder_ns *in) { return larder_set(in, "k", 1, "value", 5, &with, NULL); }
 
+/* What is said of one write counts more than what is said of all. */
+START_TEST(async_where_all_wait)
+{
+    const struct larder_options o = {.size = sizeof o, .socket = d.socket, .open_timeout_ms = 5000, .busy_timeout_ms = 1000, .flags = LARDER_OPEN_WAIT_VISIBLE};
+    struct larder_reservation r = {.size = sizeof r};
+    struct larder *h;
+    ck_assert_int_eq(larder_open(&h, &o), 0);
+    struct larder_ns *in = larder_default(h);
+    stop_worker();
+    with.timeout_ms = 20;
+    for (unsigned i = 0; i < 2; i++) {
+        int want = i == 0 ? LARDER_TIMEOUT : 0;
+        with.how = i == 0 ? 0 : LARDER_SET_ASYNC;
+        struct larder_write w = {.size = sizeof w, .key = "m", .key_size = 1, .value = "v", .value_size = 1, .options = &with};
+        ck_assert_int_eq(set_with(in), want);
+        ck_assert_int_eq(larder_set_absent(in, "a", 1, &with, NULL), want);
+        ck_assert_int_eq(larder_set_many(in, &w, 1, NULL), want);
+        ck_assert_int_eq(larder_reserve(in, "r", 1, 0, &with, &r), 0);
+        ck_assert_int_eq(larder_commit(&r, 0, NULL), want);
+    }
+    with.how = LARDER_SET_ASYNC | LARDER_SET_WAIT;
+    ck_assert_int_eq(set_with(in), -EINVAL);
+    ck_assert_int_eq(larder_set_absent(in, "a", 1, &with, NULL), -EINVAL);
+    kill(worker(), SIGCONT);
+    larder_close(h);
+}
+END_TEST
+
+/* Own writes are read from the ring, of whatever kind the item will be; the writer stands still. */
+START_TEST(own_ones_with_optional_words)
+{
+    char buffer[64];
+    struct larder_item item = {.size = sizeof item, .buffer = buffer, .capacity = sizeof buffer};
+    struct larder_hold hold = {.size = sizeof hold};
+    ck_assert_int_eq(set_with(ns), 0);
+    stop_worker();
+    uint64_t began = lrd_clock_ns();
+    with.soft_ttl_ms = 50000;
+    with.flags = 5;
+    ck_assert_int_eq(set_with(ns), 0);
+    ck_assert_int_eq(larder_get_item(ns, "k", 1, &item), 0);
+    ck_assert(item.value_size == 5 && memcmp(buffer, "value", 5) == 0 && item.version == 0 && item.flags == 5);
+    ck_assert(item.soft_ttl_ms > 40000 && item.soft_ttl_ms <= 50000);
+    item.capacity = 4;
+    ck_assert_int_eq(larder_get_item(ns, "k", 1, &item), LARDER_TOO_SMALL);
+    item.capacity = sizeof buffer;
+
+    with = (struct larder_set_options){.size = sizeof with, .how = LARDER_SET_ALIGNED};
+    ck_assert_int_eq(larder_set(ns, "k", 1, "aligned", 7, &with, NULL), 0);
+    expect(ns, "k", "aligned");
+    ck_assert_int_eq(larder_get_item(ns, "k", 1, &item), 0);
+    ck_assert_int_eq(item.soft_ttl_ms, LARDER_TTL_NONE);
+
+    with = (struct larder_set_options){.size = sizeof with, .ttl_ms = 70000, .flags = 6};
+    ck_assert_int_eq(larder_set_absent(ns, "k", 1, &with, NULL), 0);
+    ck_assert_int_eq(larder_get(ns, "k", 1, buffer, sizeof buffer, NULL), LARDER_ABSENT);
+    ck_assert_int_eq(larder_get_item(ns, "k", 1, &item), LARDER_ABSENT);
+    ck_assert(item.version == 0 && item.flags == 6 && item.ttl_ms > 60000 && item.ttl_ms <= 70000);
+    ck_assert_int_eq(larder_get_hold(ns, "k", 1, buffer, sizeof buffer, NULL, &hold), LARDER_ABSENT);
+    ck_assert_uint_lt(lrd_clock_ns() - began, UINT64_C(100000000)); /* the time for which a get waits that cannot know */
+    kill(worker(), SIGCONT);
+}
+END_TEST
+
 START_TEST(set_options)
 {
     struct larder_ns *brief;
@@ -810,6 +874,8 @@ int main(void)
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_set_timeout(c, 30);
     tcase_add_test(c, set_options);
+    tcase_add_test(c, own_ones_with_optional_words);
+    tcase_add_test(c, async_where_all_wait);
     tcase_add_test(c, optional_words);
     tcase_add_test(c, many_of_all_sorts);
     tcase_add_test(c, many_in_order);

@@ -5,6 +5,7 @@
  *   client_story watch SOCKET SECONDS            sets and gets every 5 ms, prints each change of the results
  *   client_story read SOCKET SECONDS SILENCE     gets only, with max_silence_ms; prints each change
  *   client_story fork SOCKET CHILDREN            forks beside writing threads; each child writes, reads and ends
+ *   client_story kinds SOCKET                    leaves a note of absence under "none", an aligned value with a soft time to live under "soft", and holds the lease of "loading" until it is killed
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -298,6 +299,19 @@ static int story_fork(unsigned n)
     return end();
 }
 
+static int story_kinds(void)
+{
+    const struct larder_set_options absent = {.size = sizeof absent, .ttl_ms = 60000, .how = LARDER_SET_WAIT};
+    const struct larder_set_options soft = {.size = sizeof soft, .ttl_ms = 60000, .soft_ttl_ms = 30000, .how = LARDER_SET_WAIT | LARDER_SET_ALIGNED};
+    struct larder_item item = {.size = sizeof item};
+    uint64_t token;
+    if (larder_set_absent(ns, "none", 4, &absent, NULL) != 0 || larder_set(ns, "soft", 4, "v", 1, &soft, NULL) != 0 ||
+        larder_get_or_lease(ns, "loading", 7, &item, NULL, &token) != LARDER_LEASE)
+        return 1;
+    pause();
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3)
@@ -315,5 +329,7 @@ int main(int argc, char **argv)
         return story_read(third);
     if (strcmp(verb, "fork") == 0)
         return story_fork((unsigned)third);
+    if (strcmp(verb, "kinds") == 0)
+        return story_kinds();
     return 64;
 }

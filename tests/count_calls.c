@@ -1,4 +1,5 @@
-/* Makes one call of the library again and again, for a tool that counts instructions: count_calls SOCKET get|get_many|set|set_many CALLS. Keys have 16 bytes, values 256. */
+/* Makes one call of the library again and again, for a tool that counts instructions: count_calls SOCKET get|get_many|set|set_many|revisit CALLS [NAMESPACE]. Keys
+ * have 16 bytes, values 256. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,19 @@ static int count_batches(struct larder_ns *ns, uint64_t calls)
     return 0;
 }
 
+static int count_revisits(struct larder_ns *ns, uint64_t calls)
+{
+    char key[KEY], value[VALUE];
+    struct larder_hold hold = {.size = sizeof hold};
+    make_key(key, 1);
+    if (larder_get_hold(ns, key, KEY, value, sizeof value, NULL, &hold) != 0)
+        return -1;
+    for (uint64_t i = 0; i < calls; i++)
+        if (larder_revisit(ns, &hold) != 0)
+            return -1;
+    return 0;
+}
+
 /* A ring's worth at a time, so that no call has to wait for room. */
 static int count_sets(struct larder *l, struct larder_ns *ns, uint64_t calls)
 {
@@ -93,7 +107,7 @@ static int count_set_batches(struct larder *l, struct larder_ns *ns, uint64_t ca
 int main(int argc, char **argv)
 {
     struct larder *l;
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 64;
     struct larder_options options = {.size = sizeof options, .socket = argv[1], .open_timeout_ms = 5000, .busy_timeout_ms = 10000};
     int r = larder_open(&l, &options);
@@ -103,6 +117,10 @@ int main(int argc, char **argv)
     }
     struct larder_ns *ns = larder_default(l);
     uint64_t calls = strtoull(argv[3], NULL, 10);
+    if (argc == 5 && (r = larder_ns_open(l, argv[4], &ns)) != 0) {
+        fprintf(stderr, "count_calls: %s: %s\n", argv[4], larder_strerror(r));
+        return 1;
+    }
     r = fill(l, ns);
     if (r == 0 && strcmp(argv[2], "get") == 0)
         r = count_gets(ns, calls);
@@ -112,6 +130,8 @@ int main(int argc, char **argv)
         r = count_sets(l, ns, calls);
     else if (r == 0 && strcmp(argv[2], "set_many") == 0)
         r = count_set_batches(l, ns, calls);
+    else if (r == 0 && strcmp(argv[2], "revisit") == 0)
+        r = count_revisits(ns, calls);
     larder_close(l);
     return r == 0 ? 0 : 1;
 }

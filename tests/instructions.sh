@@ -30,11 +30,11 @@ trap finish EXIT
 # A build of its own: without testpoints, sanitizers or whatever the other one has.
 gcc -O2 -g -std=gnu11 -D_GNU_SOURCE -fPIC -shared -fvisibility=hidden -I"$src" "$src"/libclient/*.c "$src"/shm/{segment,lane,wait,hello,namespace,units,glob}.c -o "$dir/liblarder.so"
 gcc -O2 -g -std=gnu11 -D_GNU_SOURCE -I"$src" "$src/tests/count_calls.c" -L"$dir" -llarder -Wl,-rpath,"$dir" -o "$dir/count_calls"
-"$build/larderd" --memory 16M --socket "$dir/s" --log-level error &
+"$build/larderd" --memory 16M --namespace other --socket "$dir/s" --log-level error &
 daemon=$!
 
-count() { # count CALL: instructions of one call, what it calls included
-    valgrind --tool=callgrind --callgrind-out-file="$dir/out" --collect-atstart=no --toggle-collect="larder_$1" "$dir/count_calls" "$dir/s" "$1" "$calls" \
+count() { # count CALL CALLS [NAMESPACE]: instructions of one call, what it calls included
+    valgrind --tool=callgrind --callgrind-out-file="$dir/out" --collect-atstart=no --toggle-collect="larder_$1" "$dir/count_calls" "$dir/s" "$1" "$calls" ${3:+"$3"} \
         >"$dir/log" 2>&1 || {
         cat "$dir/log"
         return 1
@@ -44,12 +44,14 @@ count() { # count CALL: instructions of one call, what it calls included
 
 get=$(count get "$calls")
 get_many=$(count get_many "$calls") # of one key
+get_many_other=$(count get_many "$calls" other) # in a namespace that is not the default
+revisit=$(count revisit "$calls")
 set=$(count set $((calls + 1000)))  # those that fill it too
 set_many=$(count set_many "$calls") # of one key
 
 if [ "${1:-}" = --write ]; then
-    printf '# Instructions of one call (of one key for get_many and set_many): key 16 bytes, value 256. Written by tests/instructions.sh --write.\n# %s\nget %d 3\nget_many %d 3\nset %d 10\nset_many %d 10\n' \
-        "$compiler" "$get" "$get_many" "$set" "$set_many" >"$recorded"
+    printf '# Instructions of one call (of one key for get_many and set_many): key 16 bytes, value 256. Written by tests/instructions.sh --write.\n# %s\nget %d 3\nget_many %d 3\nget_many_other %d 3\nrevisit %d 3\nset %d 10\nset_many %d 10\n' \
+        "$compiler" "$get" "$get_many" "$get_many_other" "$revisit" "$set" "$set_many" >"$recorded"
     exit 0
 fi
 status=0

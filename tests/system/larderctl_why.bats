@@ -172,37 +172,15 @@ why_is() { jq -e "$1" <<<"$JSON"; }
     ctl check
 }
 
-# ctl has no verb for them: a client leaves a note of absence under "none", an aligned value with a soft time to live under "soft", and holds the lease of "loading" until it is killed.
+# ctl has no verb for them.
 lease_client() {
-    python3 - "$LARDER_BUILD/.libs/liblarder.so" "$SOCKET" 3>&- <<'PY' &
-import ctypes as c, signal, sys
-class Options(c.Structure):
-    _fields_ = [("size", c.c_size_t), ("socket", c.c_char_p)] + [(f"n{i}", c.c_uint32) for i in range(6)]
-class SetOptions(c.Structure):
-    _fields_ = [("size", c.c_size_t), ("ttl_ms", c.c_int64), ("flags", c.c_uint32), ("how", c.c_uint32), ("soft_ttl_ms", c.c_int64),
-                ("token", c.c_uint64), ("timeout_ms", c.c_uint32), ("reserved", c.c_uint32)]
-class Item(c.Structure):
-    _fields_ = [("size", c.c_size_t), ("buffer", c.c_void_p), ("capacity", c.c_size_t), ("n", c.c_uint64 * 7)]
-lib = c.CDLL(sys.argv[1])
-lib.larder_default.restype = c.c_void_p
-handle = c.c_void_p()
-assert lib.larder_open(c.byref(handle), c.byref(Options(c.sizeof(Options), sys.argv[2].encode()))) == 0
-ns = c.c_void_p(lib.larder_default(handle))
-wait, aligned = 1, 2
-assert lib.larder_set_absent(ns, b"none", c.c_size_t(4), c.byref(SetOptions(c.sizeof(SetOptions), 60000, 0, wait)), None) == 0
-assert lib.larder_set(ns, b"soft", c.c_size_t(4), b"v", c.c_size_t(1), c.byref(SetOptions(c.sizeof(SetOptions), 60000, 0, wait | aligned, 30000)), None) == 0
-token = c.c_uint64()
-assert lib.larder_get_or_lease(ns, b"loading", c.c_size_t(7), c.byref(Item(c.sizeof(Item))), None, c.byref(token)) == 31
-signal.pause()
-PY
+    "$LARDER_BUILD/tests/client_story" kinds "$SOCKET" 3>&- &
     LEASE_CLIENT=$!
     wait_until 10 is_leased
 }
 is_leased() { [ "$(ctl why -o json loading | jq -r .why.verdict)" = leased ]; }
 
 @test "a note of absence and a lease are no values, and are named" {
-    python3 -c 'import ctypes' || skip "no Python with ctypes here"
-    [ -e "$LARDER_BUILD/.libs/liblarder.so" ] || skip "no shared library in this build"
     start_daemon --memory 16M
     lease_client
     why loading leased item
