@@ -1,6 +1,5 @@
 /* Conditional writes, as a client asks for them and as a real daemon decides them; and the places in the lane for their results. */
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -45,36 +44,7 @@ static void stop(void) { daemon_stop(&d); }
 
 static void worker_signal(int sig) { ck_assert_int_eq(kill((pid_t)lrd_load_relaxed(&d.r.header->worker_pid), sig), 0); }
 
-static bool is_stopped(pid_t pid, const char *thread)
-{
-    char path[64], line[256] = "";
-    snprintf(path, sizeof path, "/proc/%d/task/%.20s/stat", (int)pid, thread);
-    FILE *f = fopen(path, "r");
-    if (f != NULL) {
-        (void)!fgets(line, sizeof line, f);
-        fclose(f);
-    }
-    const char *end = strrchr(line, ')');
-    return end != NULL && end[1] == ' ' && end[2] == 'T';
-}
-
-/* Threads are not stopped at once. */
-static void worker_stop(void)
-{
-    pid_t pid = (pid_t)lrd_load_relaxed(&d.r.header->worker_pid);
-    char path[32];
-    bool all;
-    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    worker_signal(SIGSTOP);
-    do {
-        DIR *threads = opendir(path);
-        ck_assert_ptr_nonnull(threads);
-        all = true;
-        for (const struct dirent *e; (e = readdir(threads)) != NULL;)
-            all &= e->d_name[0] == '.' || is_stopped(pid, e->d_name);
-        closedir(threads);
-    } while (!all);
-}
+static void worker_stop(void) { daemon_freeze_worker(&d); }
 
 /* What is there, with its version. The buffer stays until the next call. */
 static char got[256];

@@ -285,9 +285,7 @@ START_TEST(not_visible_yet)
 {
     open_with(0, 0);
     set("old", "old");
-    pid_t worker = (pid_t)lrd_load_relaxed(&d.r.header->worker_pid);
-    kill(worker, SIGSTOP);
-    pause_us(2000);
+    pid_t worker = daemon_freeze_worker(&d);
     ck_assert_int_eq(larder_set(ns, "old", 3, "new", 3, NULL, NULL), 0);
     char buffer[4][8];
     struct larder_item item = {.size = sizeof item, .buffer = buffer[0], .capacity = sizeof buffer[0]};

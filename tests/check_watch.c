@@ -476,20 +476,7 @@ START_TEST(test_a_ticket_makes_it_readable)
 }
 END_TEST
 
-static pid_t stop_worker(void)
-{
-    char path[64], line[256] = "";
-    pid_t worker = (pid_t)lrd_load_relaxed(&d.r.header->worker_pid);
-    kill(worker, SIGSTOP);
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)worker);
-    while (strstr(line, ") T ") == NULL) {
-        FILE *stat = fopen(path, "r");
-        ck_assert(stat != NULL && fgets(line, sizeof line, stat) != NULL);
-        fclose(stat);
-    }
-    pause_us(5000); /* the other thread too */
-    return worker;
-}
+static pid_t stop_worker(void) { return daemon_freeze_worker(&d); }
 
 /* The writer is stopped: what is armed cannot happen before it goes on. */
 START_TEST(test_the_lowest_of_several_tickets)

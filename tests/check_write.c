@@ -49,11 +49,9 @@ static void teardown(void)
 
 static pid_t worker(void) { return (pid_t)lrd_load_relaxed(&d.r.header->worker_pid); }
 
-/* From here on it does nothing: a stop reaches its threads one by one. */
 static void stop_worker(void)
 {
-    kill(worker(), SIGSTOP);
-    pause_us(20000);
+    daemon_freeze_worker(&d);
 }
 
 /* How the daemon has the item, of whatever kind. */

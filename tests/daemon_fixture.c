@@ -1,5 +1,6 @@
 #include "tests/daemon_fixture.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -183,4 +184,35 @@ bool daemon_check(const struct daemon_fixture *d)
     (void)!system(command);
     printf("larderctl check: exit status %d\n", status);
     return false;
+}
+
+static bool is_stopped(pid_t pid, const char *thread)
+{
+    char path[64], line[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/task/%.20s/stat", (int)pid, thread);
+    FILE *f = fopen(path, "r");
+    if (f != NULL) {
+        (void)!fgets(line, sizeof line, f);
+        fclose(f);
+    }
+    const char *end = strrchr(line, ')');
+    return end != NULL && end[1] == ' ' && end[2] == 'T';
+}
+
+pid_t daemon_freeze_worker(const struct daemon_fixture *d)
+{
+    pid_t pid = (pid_t)lrd_load_relaxed(&d->r.header->worker_pid);
+    char path[32];
+    bool all;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    kill(pid, SIGSTOP);
+    do {
+        DIR *threads = opendir(path);
+        all = threads != NULL;
+        for (const struct dirent *e; threads != NULL && (e = readdir(threads)) != NULL;)
+            all &= e->d_name[0] == '.' || is_stopped(pid, e->d_name);
+        if (threads != NULL)
+            closedir(threads);
+    } while (!all);
+    return pid;
 }

@@ -28,6 +28,9 @@ void daemon_stop(struct daemon_fixture *d);
 /* Kills the worker and waits until another one runs. */
 void daemon_kill_worker(struct daemon_fixture *d);
 
+/* SIGSTOP, and waits until all its threads stand still: they are not stopped at once. Its pid, for SIGCONT. */
+pid_t daemon_freeze_worker(const struct daemon_fixture *d);
+
 uint64_t daemon_workers(const struct daemon_fixture *d); /* that there have been */
 
 /* Waits until the counters stand still, then runs larderctl check. True: nothing wrong. */
